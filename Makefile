@@ -1,0 +1,50 @@
+# make run | make test | make lint | make docs | make bench   (each sets up what it needs in .venv)
+# On Linux without a GPU, the smaller CPU build of torch:  make run TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+
+SHELL := /bin/bash
+BIN := .venv/bin
+SUPPORTED := import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))
+PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
+	$$p -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
+TORCH_INDEX := $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
+
+.PHONY: help run test lint format docs bench clean
+
+help:
+	@sed -n 1p Makefile
+
+.venv/.stamp: pyproject.toml constraints.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.13 found: install one, or run make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet $(TORCH_INDEX) "$$(grep -E '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet -e '.[dev,wandb]' -c constraints.txt
+	@if command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null; then \
+		$(BIN)/python -m pip install --quiet hnswlib -c constraints.txt \
+			|| echo "hnswlib did not build: going on with exact search"; \
+	else echo "No C++ compiler: hnswlib skipped, search stays exact"; fi
+	@touch $@
+
+run: .venv/.stamp
+	$(BIN)/t4dm train experiment=first_night $(ARGS)
+
+test: lint
+	$(BIN)/python -m pytest -q $(ARGS)
+
+lint: .venv/.stamp
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: .venv/.stamp
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: .venv/.stamp
+	$(BIN)/python -m pip install --quiet -e '.[docs]' -c constraints.txt
+	$(BIN)/mkdocs build --strict --config-file docs/mkdocs.yml
+
+bench: .venv/.stamp
+	$(BIN)/python -m pytest -q -m slow tests $(ARGS)
+
+clean:
+	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache
