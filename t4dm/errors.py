@@ -100,3 +100,113 @@ class GateStateError(T4DMError):
             f"the saved temporal gate weighs {found} features, this one {expected}; "
             f"build it with weights of length {found}, or start the gate afresh"
         )
+
+
+class ConfigError(T4DMError):
+    """A config does not fit the classes it names; every problem at once, each with its dotted path.
+
+    Args:
+        problems: one sentence each, starting with the dotted path and ending with the fix.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        head = "" if len(problems) == 1 else f"{len(problems)} problems in the config:\n  "
+        super().__init__(head + "\n  ".join(problems))
+
+
+class OverrideError(T4DMError):
+    """Hydra refused what was typed after the verb."""
+
+    def __init__(self, problem: str, fix: str) -> None:
+        super().__init__(f"{problem}; {fix}")
+
+
+class UnknownConfigError(T4DMError):
+    """No config file has that name."""
+
+    def __init__(self, name: str, choices: list[str]) -> None:
+        super().__init__(f"no config {name!r}; choose one of: {', '.join(choices)}")
+
+
+class FolderExistsError(T4DMError):
+    """A command would write over files that are there."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"{path} exists and is not empty; name a new folder, or remove it: rm -r {path}")
+
+
+class RunFolderError(T4DMError):
+    """A path is not a run folder, or lacks the file that was asked for."""
+
+    def __init__(self, path: str, lacks: str) -> None:
+        super().__init__(f"{path} is no run folder: it has no {lacks}; list them: t4dm runs ls")
+
+
+class ResumeMismatchError(T4DMError):
+    """A resumed run may change its trainer and its loggers, nothing else.
+
+    Args:
+        changed: dotted path -> (value of the run, value typed).
+    """
+
+    def __init__(self, folder: str, changed: dict[str, tuple[object, object]]) -> None:
+        diff = ", ".join(f"{path}: {old} -> {new}" for path, (old, new) in changed.items())
+        super().__init__(
+            f"resume may change only trainer.* and logger.*, not {diff}; "
+            f"take these out: t4dm train resume={folder}, or start a new run without resume"
+        )
+
+
+class DevicesError(T4DMError):
+    """More than one device was asked for; the store has one writer."""
+
+    def __init__(self, devices: object) -> None:
+        super().__init__(f"trainer.devices={devices}: the memory store has one writer; set trainer.devices=1")
+
+
+class DiskFullError(T4DMError):
+    """The disk refused a write."""
+
+    def __init__(self, path: str, free_mib: float) -> None:
+        super().__init__(
+            f"no space left on the disk of {path} ({free_mib:.0f} MiB free), nothing written before is lost; "
+            "free some, or put the runs elsewhere: T4DM_OUTPUTS=/big/disk t4dm train resume=" + path
+        )
+
+
+class RunFolderError(T4DMError):
+    """A run folder cannot be read or written."""
+
+
+class RunFolderNotFound(RunFolderError):
+    """The path given is no run folder: it does not exist, or holds none of a run's files."""
+
+    def __init__(self, path: object) -> None:
+        super().__init__(f"{path} is not a run folder; list the run folders with: t4dm runs ls")
+
+
+class BrokenRunFile(RunFolderError):
+    """A file of a run folder does not hold what its name promises.
+
+    Args:
+        path: the file.
+        reason: what is wrong in it, for example `"line 3 is not JSON"`.
+    """
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(
+            f"{path} is broken: {reason}; restore it from a copy, or move it out of the run folder and try again"
+        )
+
+
+class ReportNotWritten(RunFolderError):
+    """The report could not be saved: no space, or no right to write there.
+
+    Args:
+        path: the file that could not be written.
+        reason: what the operating system said.
+    """
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(f"cannot write {path}: {reason}; free some space or fix its permissions and run: t4dm runs report")
