@@ -175,18 +175,7 @@ class DiskFullError(T4DMError):
         )
 
 
-class RunFolderError(T4DMError):
-    """A run folder cannot be read or written."""
-
-
-class RunFolderNotFound(RunFolderError):
-    """The path given is no run folder: it does not exist, or holds none of a run's files."""
-
-    def __init__(self, path: object) -> None:
-        super().__init__(f"{path} is not a run folder; list the run folders with: t4dm runs ls")
-
-
-class BrokenRunFile(RunFolderError):
+class BrokenRunFileError(RunFolderError):
     """A file of a run folder does not hold what its name promises.
 
     Args:
@@ -195,12 +184,13 @@ class BrokenRunFile(RunFolderError):
     """
 
     def __init__(self, path: object, reason: str) -> None:
-        super().__init__(
-            f"{path} is broken: {reason}; restore it from a copy, or move it out of the run folder and try again"
+        T4DMError.__init__(
+            self,
+            f"{path} is broken: {reason}; restore it from a copy, or move it out of the run folder and try again",
         )
 
 
-class ReportNotWritten(RunFolderError):
+class ReportNotWrittenError(RunFolderError):
     """The report could not be saved: no space, or no right to write there.
 
     Args:
@@ -209,4 +199,7 @@ class ReportNotWritten(RunFolderError):
     """
 
     def __init__(self, path: object, reason: str) -> None:
-        super().__init__(f"cannot write {path}: {reason}; free some space or fix its permissions and run: t4dm runs report")
+        T4DMError.__init__(
+            self,
+            f"cannot write {path}: {reason}; free some space or fix its permissions, then run: t4dm runs report",
+        )
