@@ -1,1 +1,1 @@
-"""What a memory is, on top of the store: items, recall policies, the write gate, search keys, and the model's port."""
+"""What a memory is, on top of the store: items, policies, the write gate, search keys, the model's port."""

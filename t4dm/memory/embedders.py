@@ -1,8 +1,8 @@
 """Search keys made from words alone: a random-indexing bag of token ids.
 
-A transformer's hidden state, mean-pooled over a chunk, is a poor key: the filler words that every chunk shares
-dominate it. Weighting words by their rarity and giving each its own nearly orthogonal direction is a key that needs
-no training and never drifts, so what was stored before a night can still be found after it.
+A transformer's hidden state, mean-pooled over a chunk, is a poor key: the filler words that every chunk
+shares dominate it. Weighting words by their rarity and giving each its own nearly orthogonal direction is a
+key that needs no training and never drifts, so what was stored before a night can still be found after it.
 """
 
 from __future__ import annotations
@@ -43,8 +43,8 @@ class LexicalEmbedder:
     ``idf = ln((1 + N) / (1 + df))``, scaled to length 1. Two spans that share rare words have a high cosine;
     rows of different tokens are orthogonal up to a deviation of ``1 / sqrt(dim)``.
 
-    Rows come from the raw 64-bit words of a Philox counter generator, so they are the same on every machine and with
-    every numpy. They are kept as one bit per entry: 151,936 tokens of 1,024 dimensions take 19 MB.
+    Rows come from the raw 64-bit words of a Philox counter generator, so they are the same on every machine
+    and with every numpy. They are kept as one bit per entry: 151,936 tokens of 1,024 dimensions take 19 MB.
 
     Args:
         vocab_size: number of token ids.
@@ -110,8 +110,8 @@ class LexicalEmbedder:
             token_spans: N lists of token ids, of any lengths.
 
         Returns:
-            [N, D], each row of length 1. A span of stop words alone falls back to equal weights, so that it can still
-            be found by its own words; an empty span is a row of zeros.
+            [N, D], each row of length 1. A span of stop words alone falls back to equal weights, so that it
+            can still be found by its own words; an empty span is a row of zeros.
 
         Raises:
             TokenOutOfVocabularyError: a token id is negative or not below ``vocab_size``.

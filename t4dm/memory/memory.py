@@ -36,7 +36,7 @@ class Recall(NamedTuple):
 
 
 def novelty(recall: Recall) -> Tensor:
-    """How unlike anything stored each query was, [B]: 1 - the best cosine, in [0, 1]; 1 where nothing was found."""
+    """How unlike anything stored each query was, [B]: 1 - the best cosine; 1 where nothing was found."""
     best = recall.scores.masked_fill(~recall.mask, 0.0)
     return 1.0 - best.clamp(0.0, 1.0).amax(dim=1) if best.shape[1] else torch.ones(best.shape[0])
 
@@ -45,8 +45,8 @@ def novelty(recall: Recall) -> Tensor:
 class Memory:
     """Reads and writes memories of a T4DX store in whole batches.
 
-    Reading never writes: how often an item was recalled is counted in RAM, and `flush_accesses` logs the counts in one
-    record. Writing a batch is one atomic record, items and edges together.
+    Reading never writes: how often an item was recalled is counted in RAM, and `flush_accesses` logs the
+    counts in one record. Writing a batch is one atomic record, items and edges together.
 
     Args:
         store: an open store; the caller opens and closes it.
@@ -112,9 +112,9 @@ class Memory:
     ) -> list[str | None]:
         """Store the moments whose gate is open, all in one record.
 
-        A written item has its gate as importance, and tau, prediction error and tokens as metadata. It gets an edge of
-        `link_type` to each item in its row of `links` that still exists, and TEMPORAL_AFTER to the item that the same
-        session wrote before it.
+        A written item has its gate as importance, and tau, prediction error and tokens as metadata. It gets
+        an edge of `link_type` to each item in its row of `links` that still exists, and TEMPORAL_AFTER to
+        the item that the same session wrote before it.
 
         Args:
             keys: [N, D] search keys.
@@ -216,11 +216,11 @@ class Memory:
         self._latest.update(latest)
 
     def _latest_of(self, sessions: set[str]) -> dict[str, str]:
-        """The item each session wrote last. Remembered, or looked up after a reopening or when a night forgot it."""
+        """The item each session wrote last: remembered, or looked up where it is unknown or was forgotten."""
         remembered = {session: self._latest[session] for session in sessions & self._latest.keys()}
         alive = {item.id for item in self.store.get_many(list(remembered.values())) if item is not None}
         latest = {session: name for session, name in remembered.items() if name in alive}
-        # A session seen for the first time in an empty store needs no scan, which is every write of a fresh run.
+        # The first write into an empty store needs no scan.
         unknown = sessions - latest.keys() if self.store.count() else set()
         if unknown:
             where = Filter(session=tuple(sorted(unknown)), type="episodic")

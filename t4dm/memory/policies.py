@@ -92,8 +92,8 @@ class SemanticPolicy:
 class ProceduralPolicy:
     """Skills, ranked by how often they worked.
 
-    The rank is ``cosine * (successes + 1) / (trials + 2)``, Laplace's rule of succession on the item's metadata
-    ``successes`` and ``failures``, so one lucky trial does not beat a long good record.
+    The rank is ``cosine * (successes + 1) / (trials + 2)``, Laplace's rule of succession on the item's
+    metadata ``successes`` and ``failures``, so one lucky trial does not beat a long good record.
     """
 
     def __init__(self, *, oversample: int = 4) -> None:

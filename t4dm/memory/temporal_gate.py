@@ -21,15 +21,17 @@ _MIN_STD = 1e-6
 class TemporalGate:
     """tau = sigmoid(b + w . z), with z the features' z-scores against their running mean and deviation.
 
-    The often written form ``tau = sigmoid(l1 * error + l2 * novelty + l3 * reward)`` cannot close: all three features
-    and weights are non-negative, so tau never falls below sigmoid(0) = 0.5 and everything is written. Two changes
-    cure it. Features are z-scored, so "more surprising than usual" is positive and "less" is negative. And a bias,
-    about -2 (tau = 0.12 for an average moment), is moved until the wanted share of moments passes the threshold:
+    The often written form ``tau = sigmoid(l1 * error + l2 * novelty + l3 * reward)`` cannot close: all
+    three features and weights are non-negative, so tau never falls below sigmoid(0) = 0.5 and everything is
+    written. Two changes cure it. Features are z-scored, so "more surprising than usual" is positive and
+    "less" is negative. And a bias, about -2 (tau = 0.12 for an average moment), is moved until the wanted
+    share of moments passes the threshold:
     ``b += bias_rate * (target_rate - share)``, a stochastic search for a quantile (Robbins & Monro 1951).
 
-    The weights start from a guess and are *learned*: `learn` takes one step of online logistic regression on whether
-    what was offered was later recalled. The regression keeps an intercept of its own, so that how often things are
-    used and how often they may be written stay separate questions; without a target rate there is only one bias.
+    The weights start from a guess and are *learned*: `learn` takes one step of online logistic regression
+    on whether what was offered was later recalled. The regression keeps an intercept of its own, so that
+    how often things are used and how often they may be written stay separate questions; without a target
+    rate there is only one bias.
 
     Args:
         weights: w, one for each feature; the first three belong to `FEATURES`, more may follow.
@@ -75,8 +77,8 @@ class TemporalGate:
         """tau of N moments.
 
         Args:
-            features: [N, F] raw (unscaled) prediction error, novelty, reward and any further features, as an array
-                or a tensor. Rows are moments in order.
+            features: [N, F] raw (unscaled) prediction error, novelty, reward and any further features, as
+                an array or a tensor. Rows are moments in order.
             update: move the running statistics and the bias. False in evaluation.
 
         Returns:
@@ -156,7 +158,9 @@ class TemporalGate:
         return raw
 
     def _track(self, raw: NDArray[np.float64]) -> None:
-        """Merge a batch into the running moments; the share of new data starts as the plain mean's, N / (seen + N)."""
+        """Merge a batch into the running moments; the share of new data starts as the plain mean's, N /
+        (seen + N).
+        """
         count = len(raw)
         if not count:
             return

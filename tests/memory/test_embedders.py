@@ -21,7 +21,9 @@ def test_keys_have_length_one_and_ignore_word_order() -> None:
 
 
 def test_rows_are_the_documented_philox_bits() -> None:
-    """Row t is the little-endian bits of raw words [t * ceil(D / 64), ...): checked against the generator itself."""
+    """Row t is the little-endian bits of raw words [t * ceil(D / 64), ...): checked against the generator
+    itself.
+    """
     embedder = LexicalEmbedder(vocab_size=4, dim=70, seed=9)
     raw = np.random.Philox(key=9).random_raw(8).astype("<u8")
     bits = np.unpackbits(raw[2:4].view(np.uint8))[:70].astype(np.float32) * 2 - 1
