@@ -203,3 +203,151 @@ class ReportNotWrittenError(RunFolderError):
             self,
             f"cannot write {path}: {reason}; free some space or fix its permissions, then run: t4dm runs report",
         )
+
+
+class BackboneUnavailableError(T4DMError):
+    """A backbone is neither on this machine nor reachable."""
+
+    def __init__(self, name: str, revision: str | None) -> None:
+        at = f" at revision {revision}" if revision else ""
+        super().__init__(
+            f"the backbone {name}{at} is not on this machine and cannot be fetched; connect to the network once, "
+            f"give a folder that holds it, or run with: model=tiny"
+        )
+
+
+class InsertionPointError(T4DMError):
+    """The stack is to be inserted where the backbone has no layer."""
+
+    def __init__(self, layer: int, layers: int) -> None:
+        super().__init__(
+            f"cannot insert before layer {layer} of a backbone of {layers} layers; "
+            f"set model.insert_at to a number from 1 to {layers - 1}"
+        )
+
+
+class LoraTargetError(T4DMError):
+    """LoRA targets that name no linear layer."""
+
+    def __init__(self, unknown: list[str], known: list[str]) -> None:
+        super().__init__(
+            f"no linear layer is named {', '.join(unknown)}; choose model.lora.targets among {', '.join(known)}"
+        )
+
+
+class FilterError(T4DMError):
+    """A store filter was given something it cannot mean."""
+
+
+class ItemError(T4DMError):
+    """An item was refused at the door of the store, before anything was logged."""
+
+
+class EdgeError(T4DMError):
+    """An edge was refused at the door of the store, before anything was logged."""
+
+
+class VectorError(T4DMError):
+    """A vector has the wrong dimension, or values that are not finite numbers."""
+
+
+class ItemNotFoundError(T4DMError):
+    """An update or a delete named an item that the store does not hold."""
+
+    def __init__(self, item_id: str) -> None:
+        super().__init__(f"no item {item_id!r} in the store; look it up first: store.get({item_id!r})")
+
+
+class EdgeNotFoundError(T4DMError):
+    """An update named an edge that the store does not hold."""
+
+    def __init__(self, source: str, target: str, edge_type: str | None) -> None:
+        kind = "any type" if edge_type is None else f"type {edge_type}"
+        super().__init__(
+            f"no edge {source!r} -> {target!r} of {kind}; list them: store.edges(source={source!r})"
+        )
+
+
+class TransactionError(T4DMError):
+    """A transaction was used after it ended."""
+
+
+class StoreError(T4DMError):
+    """Base of what can go wrong with a store on disk."""
+
+
+class StoreLockedError(StoreError):
+    """Another process, or another handle of this one, writes to the store."""
+
+    def __init__(self, path: str, owner: str) -> None:
+        super().__init__(
+            f"the store {path} is open for writing by {owner or 'another process'}; close it there, "
+            "or open it for reading: T4DX.open(path, read_only=True)"
+        )
+
+
+class StoreFormatError(StoreError):
+    """The store was written by a newer version of the project."""
+
+    def __init__(self, path: str, found: str, known: str) -> None:
+        super().__init__(
+            f"the store {path} has format {found}, this version reads {known}; install a newer one: pip install -U t4dm"
+        )
+
+
+class StoreFullError(StoreError):
+    """The disk of the store is full."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"no space left for {path}; nothing acknowledged is lost, free some space and repeat the write"
+        )
+
+
+class CorruptionError(StoreError):
+    """Bytes of the store are not what was written; nothing is guessed."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(
+            f"{path}: {problem}; restore the store from a backup, or see what is left: "
+            "T4DX.open(path, read_only=True).verify('full')"
+        )
+
+
+class StorePoisonedError(StoreError):
+    """A write or an fsync failed, so that nobody knows what the disk holds; the handle only reads now."""
+
+    def __init__(self, path: str, cause: str) -> None:
+        super().__init__(f"the store {path} refuses writes after a failed one ({cause}); close it and open it again")
+
+
+class StoreClosedError(StoreError):
+    """A store was used after it was closed, or in a forked child."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"the store {path} {why}; open it again: T4DX.open({path!r})")
+
+
+class ReadOnlyStoreError(StoreError):
+    """A write to a store that was opened for reading."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"the store {path} was opened with read_only=True; open it for writing: T4DX.open({path!r})")
+
+
+class StoreMissingError(StoreError):
+    """There is no store, and nothing says how to make one."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"no store at {path}; create one by naming the vector size: T4DX.open({path!r}, dim=1024)")
+
+
+class StoreDimensionError(StoreError):
+    """A store was opened with another vector size than it was created with."""
+
+    def __init__(self, path: str, found: int, asked: int) -> None:
+        super().__init__(f"the store {path} holds vectors of size {found}, not {asked}; open it with dim={found}")
+
+
+class OptionError(T4DMError):
+    """A store option has a value that does not exist."""
