@@ -351,3 +351,34 @@ class StoreDimensionError(StoreError):
 
 class OptionError(T4DMError):
     """A store option has a value that does not exist."""
+
+
+class UnknownSurrogateError(T4DMError):
+    """No surrogate derivative has that name."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(f"no surrogate is called {name!r}; set model.stack.surrogate to one of {', '.join(known)}")
+
+
+class UnknownBackendError(T4DMError):
+    """A kernel backend was asked for that this build does not have."""
+
+    def __init__(self, kernel: str, name: str, known: list[str]) -> None:
+        super().__init__(f"the {kernel} kernel has no backend {name!r}; pass backend= one of {', '.join(known)}")
+
+
+class StackShapeError(T4DMError):
+    """The widths of a cortical stack do not divide as its heads and capsules need."""
+
+    def __init__(self, field: str, value: int, divisor: str, by: int) -> None:
+        super().__init__(
+            f"{field}={value} does not divide into {divisor}={by} equal parts; "
+            f"set {field} to a multiple of {by}, for example {max(by, -(-value // by) * by)}"
+        )
+
+
+class UnknownNeuronError(T4DMError):
+    """A stack was asked for a neuron it does not have."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(f"no neuron is called {name!r}; set model.stack.neuron to one of {', '.join(known)}")

@@ -1,0 +1,43 @@
+"""Gated cross-attention from the stream to recalled memories, read as token-level states."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import rms_norm, scaled_dot_product_attention
+
+
+class RecallAttention(nn.Module):
+    """Multi-head cross-attention with a tanh gate (Alayrac et al. 2022, Flamingo, eq. of sec. 2.1).
+
+    o = tanh(g) * W_o softmax(q k^T / sqrt(d) + mask) v, with q from the RMS-normalised stream and k, v from the RMS-normalised
+    memory rows. A position that may read no row gets exactly zero.
+
+    Args:
+        width: D of stream and memory rows.
+        heads: attention heads; must divide `width`.
+        gate_init: g at the start; the stack's output gate already is zero then, so this one may be open.
+    """
+
+    def __init__(self, *, width: int, heads: int, gate_init: float = 1.0) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query = nn.Linear(width, width, bias=False)
+        self.key = nn.Linear(width, width, bias=False)
+        self.value = nn.Linear(width, width, bias=False)
+        self.out = nn.Linear(width, width, bias=False)
+        self.gate = nn.Parameter(torch.tensor(float(gate_init)))
+
+    def forward(self, h: Tensor, recall: Tensor, mask: Tensor) -> Tensor:
+        """Increment `[B, T, D]` for the stream `h` `[B, T, D]`, from rows `[B, M, D]` that `mask` `[B, T, M]` lets it see."""
+        seen = mask.any(-1, keepdim=True)
+        rows = rms_norm(recall, recall.shape[-1:])
+        q = self._split(self.query(rms_norm(h, h.shape[-1:])))
+        k, v = self._split(self.key(rows)), self._split(self.value(rows))
+        # A row of all False would give NaN: such positions look at everything, and are set to zero below.
+        read = scaled_dot_product_attention(q, k, v, attn_mask=(mask | ~seen)[:, None])
+        merged = read.transpose(1, 2).flatten(2)
+        return torch.where(seen, torch.tanh(self.gate) * self.out(merged), 0.0)
+
+    def _split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
