@@ -309,8 +309,7 @@ class CorruptionError(StoreError):
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(
-            f"{path}: {problem}; restore the store from a backup, or see what is left: "
-            "T4DX.open(path, read_only=True).verify('full')"
+            f"{path}: {problem}; nothing was changed, restore the store from a copy made with store.backup(folder)"
         )
 
 
@@ -382,3 +381,18 @@ class UnknownNeuronError(T4DMError):
 
     def __init__(self, name: str, known: list[str]) -> None:
         super().__init__(f"no neuron is called {name!r}; set model.stack.neuron to one of {', '.join(known)}")
+
+
+class JobFailedError(T4DMError):
+    """A run stopped for a reason that no other class here foresees."""
+
+    def __init__(self, error: BaseException, folder: str) -> None:
+        reason = (str(error).splitlines() or [""])[0]
+        super().__init__(f"{type(error).__name__}: {reason}; the traceback: cat {folder}/FAILED")
+
+
+class UnknownItemError(T4DMError):
+    """No item of the store has that id."""
+
+    def __init__(self, id: str, store: str) -> None:
+        super().__init__(f"no item {id!r} in {store}; list ids: t4dm store scan {store}")

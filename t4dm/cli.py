@@ -1,0 +1,258 @@
+"""The `t4dm` command. It imports nothing heavy before a verb needs it, so that `--help` answers at once."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from t4dm.errors import T4DMError
+
+app = typer.Typer(
+    name="t4dm",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Train language models that remember awake and consolidate asleep.\n\n"
+    "Start here: [bold]t4dm train experiment=first_night[/bold]",
+    rich_markup_mode="rich",
+)
+configs_app = typer.Typer(
+    no_args_is_help=True, help="Look at the configs. Example: t4dm configs ls experiment"
+)
+runs_app = typer.Typer(no_args_is_help=True, help="Look at run folders. Example: t4dm runs ls")
+store_app = typer.Typer(no_args_is_help=True, help="Look into a store. Example: t4dm store stats RUN/store")
+app.add_typer(configs_app, name="configs")
+app.add_typer(runs_app, name="runs")
+app.add_typer(store_app, name="store")
+
+HYDRA = {"allow_extra_args": True, "ignore_unknown_options": True}
+Roots = Annotated[Path, typer.Option(help="where the run folders are")]
+OUTPUTS = Path("outputs")
+
+
+def _hydra(verb: str, context: typer.Context) -> None:
+    sys.argv = [f"t4dm {verb}", *context.args]
+    # as __main__, so that whoever relaunches this process relaunches the app and not the bare command
+    runpy.run_module(f"t4dm.apps.{verb}", run_name="__main__", alter_sys=True)
+
+
+@app.command(context_settings=HYDRA)
+def train(context: typer.Context) -> None:
+    """Train, remember, sleep; then evaluate and write the report.
+
+    Example: t4dm train experiment=first_night seed=2
+
+    Sweep: t4dm train -m experiment=first_night ablation=none,no_memory seed=1,2
+
+    Go on: t4dm train resume=outputs/train/first_night/RUN
+
+    Overrides are Hydra's: key=value, group=choice. All of them: t4dm train --cfg job
+    """
+    _hydra("train", context)
+
+
+@app.command(context_settings=HYDRA)
+def evaluate(context: typer.Context) -> None:
+    """Measure recall of a finished run again, on new episodes or longer distances.
+
+    Example: t4dm evaluate run=outputs/train/first_night/RUN
+    """
+    _hydra("evaluate", context)
+
+
+@app.command(context_settings=HYDRA)
+def generate(context: typer.Context) -> None:
+    """Continue a prompt with a trained model and its memories.
+
+    Example: t4dm generate run=outputs/train/first_night/RUN prompt='Where does Ann live?'
+    """
+    _hydra("generate", context)
+
+
+@app.command(context_settings=HYDRA)
+def sleep(context: typer.Context) -> None:
+    """Put a run's store to sleep once: replay, cluster, prune, compact.
+
+    Example: t4dm sleep run=outputs/train/first_night/RUN
+    """
+    _hydra("sleep", context)
+
+
+@app.command(context_settings=HYDRA)
+def study(context: typer.Context) -> None:
+    """Gather the runs of a sweep into one table, mean and spread over seeds.
+
+    Example: t4dm study runs=outputs/train/first_night
+    """
+    _hydra("study", context)
+
+
+@configs_app.command("ls")
+def configs_ls(group: Annotated[str, typer.Argument(help="a group; all where left out")] = "") -> None:
+    """List the configs, each with its first line.
+
+    Example: t4dm configs ls experiment
+    """
+    from t4dm.apps import config_verbs
+
+    typer.echo(config_verbs.listing(group))
+
+
+@configs_app.command("show")
+def configs_show(
+    name: Annotated[str, typer.Argument(help="a file, as in `configs ls`, or an app")],
+    overrides: Annotated[list[str] | None, typer.Argument(help="overrides, for an app")] = None,
+) -> None:
+    """Print one config file; with overrides, the composed config of an app.
+
+    Example: t4dm configs show experiment/first_night
+
+    Example: t4dm configs show train experiment=first_night seed=2
+    """
+    from t4dm.apps import config_verbs
+
+    typer.echo(config_verbs.shown(name, overrides or []))
+
+
+@configs_app.command("check")
+def configs_check(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="overrides; all experiments where left out")
+    ] = None,
+    app_name: Annotated[str, typer.Option("--app", help="the app whose config it is")] = "train",
+) -> None:
+    """Bind every class of a config to its arguments; tell all errors at once.
+
+    Example: t4dm configs check experiment=first_night trainer.max_epochs=3
+    """
+    from t4dm.apps import config_verbs
+
+    typer.echo(config_verbs.checked(app_name, overrides))
+
+
+@configs_app.command("copy")
+def configs_copy(folder: Annotated[Path, typer.Argument(help="a new folder")]) -> None:
+    """Copy all configs to a folder of yours; use them with --config-dir.
+
+    Example: t4dm configs copy mine && t4dm train --config-dir mine experiment=my_own
+    """
+    from t4dm.apps import config_verbs
+
+    typer.echo(config_verbs.copied(folder))
+
+
+@runs_app.command("ls")
+def runs_ls(root: Roots = OUTPUTS) -> None:
+    """List all runs: folder, status, seconds, seed, overrides.
+
+    Example: t4dm runs ls --root outputs/train
+    """
+    from t4dm.apps import run_verbs
+
+    run_verbs.ls(root)
+
+
+@runs_app.command("show")
+def runs_show(run: Annotated[Path, typer.Argument(help="a run folder")]) -> None:
+    """Print what a run was and its closing table.
+
+    Example: t4dm runs show outputs/train/first_night/RUN
+    """
+    from t4dm.apps import run_verbs
+
+    run_verbs.show(run)
+
+
+@runs_app.command("diff")
+def runs_diff(
+    one: Annotated[Path, typer.Argument(help="a run folder")],
+    other: Annotated[Path, typer.Argument(help="another")],
+) -> None:
+    """Print where two runs differ: configs, versions, results.
+
+    Example: t4dm runs diff outputs/train/first_night/RUN1 outputs/train/first_night/RUN2
+    """
+    from t4dm.apps import run_verbs
+
+    run_verbs.diff(one, other)
+
+
+@runs_app.command("report")
+def runs_report(run: Annotated[Path, typer.Argument(help="a run folder")]) -> None:
+    """Write report.html of a run again and print its path.
+
+    Example: t4dm runs report outputs/train/first_night/RUN
+    """
+    from t4dm.apps import run_verbs
+
+    typer.echo(run_verbs.report(run))
+
+
+@store_app.command("stats")
+def store_stats(path: Annotated[Path, typer.Argument(help="a store's folder")]) -> None:
+    """Print counts, sizes and the log sequence number of a store.
+
+    Example: t4dm store stats outputs/train/first_night/RUN/store
+    """
+    from t4dm.apps import store_verbs
+
+    typer.echo(store_verbs.stats(path))
+
+
+@store_app.command("get")
+def store_get(
+    path: Annotated[Path, typer.Argument(help="a store's folder")],
+    id: Annotated[str, typer.Argument(help="an item's id, as `scan` prints it")],
+) -> None:
+    """Print one item and its edges.
+
+    Example: t4dm store get outputs/train/first_night/RUN/store ITEM
+    """
+    from t4dm.apps import store_verbs
+
+    typer.echo(store_verbs.get(path, id))
+
+
+@store_app.command("scan")
+def store_scan(
+    path: Annotated[Path, typer.Argument(help="a store's folder")],
+    limit: Annotated[int, typer.Option(help="how many items")] = 20,
+    type: Annotated[str, typer.Option(help="episodic, semantic or procedural; all where left out")] = "",
+) -> None:
+    """Print items, the newest first: id, type, kappa, content.
+
+    Example: t4dm store scan outputs/train/first_night/RUN/store --limit 5 --type semantic
+    """
+    from t4dm.apps import store_verbs
+
+    store_verbs.scan(path, limit=limit, type=type)
+
+
+@app.command()
+def doctor() -> None:
+    """Print versions, devices, free memory and disk, and which experiments fit this machine.
+
+    Example: t4dm doctor
+    """
+    from t4dm.apps import doctor as diagnosis
+
+    diagnosis.run()
+
+
+def main() -> None:
+    """The console script: a user's mistake costs one line and exit code 1."""
+    try:
+        app()
+    except T4DMError as error:
+        sys.stderr.write(f"t4dm: {error}\n")
+        raise SystemExit(1) from None
+    except BrokenPipeError:  # `t4dm runs ls | head`
+        sys.stderr.close()
+        raise SystemExit(1) from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""The only bridge from YAML to classes: find the configs, compose them, check them, build from them.
+
+Constructors are the schema. `check` binds every `_target_` and tells all problems before anything heavy is built;
+`build` is the only caller of `instantiate`; below `apps` nobody meets a DictConfig.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import importlib
+import inspect
+import types
+import typing
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, Union
+
+import hydra.utils
+from hydra import compose as hydra_compose
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import InstantiationException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from t4dm.errors import ConfigError, T4DMError
+
+APPS = ("train", "evaluate", "generate", "sleep", "study")
+TRUSTED = ["t4dm.*", "lightning.pytorch.*", "torch.*"]
+RESERVED = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
+
+
+def config_dir() -> Path:
+    """The folder of the shipped configs: inside the wheel, or at the root of a clone.
+
+    Raises:
+        ConfigError: neither holds train.yaml.
+    """
+    here = Path(__file__).resolve().parent
+    for folder in (here / "_configs", here.parent / "configs"):
+        if (folder / "train.yaml").is_file():
+            return folder
+    raise ConfigError([f"no configs beside {here}; install again: pip install --force-reinstall t4dm"])
+
+
+def compose(
+    app: str, overrides: Sequence[str] = (), *, output: Path | str = "outputs/composed"
+) -> DictConfig:
+    """Compose the config of `app` as the command line would, without starting Hydra's job.
+
+    Args:
+        app: one of `APPS`.
+        overrides: as typed, for example `["experiment=smoke", "seed=2"]`.
+        output: the run folder; stands in for Hydra's output directory.
+    """
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(config_dir=str(config_dir()), version_base="1.3"):
+        return hydra_compose(app, overrides=[*overrides, f"paths.output='{output}'"])
+
+
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The config as resolved plain dicts and lists."""
+    return typing.cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
+
+
+def build(node: Any, **injected: Any) -> Any:
+    """Instantiate `node` and everything under it; `injected` arguments are what only the app can give.
+
+    Raises:
+        T4DMError: what the constructor raised itself, unwrapped.
+    """
+    whitelist = getattr(hydra.utils, "execution_whitelist", None)  # exists from hydra 1.4 on
+    try:
+        with whitelist(TRUSTED) if whitelist else contextlib.nullcontext():
+            return hydra.utils.instantiate(node, _convert_="all", **injected)
+    except InstantiationException as error:
+        if isinstance(error.__cause__, T4DMError | OSError):
+            raise error.__cause__ from None
+        raise
+
+
+def check(cfg: DictConfig) -> None:
+    """Bind every `_target_` of the config to its signature.
+
+    Raises:
+        ConfigError: with *all* problems: unknown, missing and mistyped arguments, unset values, broken interpolations.
+    """
+    problems = list(_problems(cfg, ""))
+    if problems:
+        raise ConfigError(problems)
+
+
+def _problems(node: DictConfig | ListConfig, path: str) -> Iterator[str]:
+    values: dict[str, Any] = {}
+    keys = list(node) if isinstance(node, DictConfig) else range(len(node))
+    for key in keys:
+        where = f"{path}.{key}" if path else str(key)
+        if OmegaConf.is_missing(node, key):
+            yield f"{where} is not set; add {where}=<value>"
+            values[str(key)] = None
+            continue
+        try:
+            value = node[key]
+        except OmegaConfBaseException as error:
+            yield f"{where} cannot be resolved ({str(error).splitlines()[0]}); set {where}=<value>"
+            continue
+        values[str(key)] = value
+        if isinstance(value, DictConfig | ListConfig):
+            yield from _problems(value, where)
+    if isinstance(node, DictConfig) and "_target_" in values:
+        yield from _target_problems(values, path)
+
+
+def _target_problems(values: Mapping[str, Any], path: str) -> Iterator[str]:
+    try:
+        target = locate(str(values["_target_"]))
+    except T4DMError as error:
+        yield f"{path}._target_: {error}"
+        return
+    parameters = inspect.signature(target).parameters
+    given = [key for key in values if key not in RESERVED]
+    if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        for key in given:
+            if key not in parameters:
+                yield f"{path}.{key}: {_name(target)} has no argument {key!r}; {_suggest(key, list(parameters))}"
+    if not values.get("_partial_") and "_args_" not in values:
+        for name, parameter in parameters.items():
+            variadic = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
+            if parameter.default is parameter.empty and not variadic and name not in values:
+                yield f"{path}.{name}: {_name(target)} needs it; add {path}.{name}=<value>"
+    yield from _type_problems(target, {key: values[key] for key in given}, path)
+
+
+def _type_problems(target: Callable[..., Any], values: Mapping[str, Any], path: str) -> Iterator[str]:
+    try:
+        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)  # type: ignore[misc]
+    except (NameError, TypeError, AttributeError):  # names only type checkers import: nothing to compare with
+        return
+    for key, value in values.items():
+        if key in hints and not _fits(value, hints[key]):
+            wanted = getattr(hints[key], "__name__", None) or str(hints[key])
+            wanted = str(hints[key]) if typing.get_origin(hints[key]) else wanted
+            yield f"{path}.{key}={value!r} is no {wanted.replace('typing.', '')}; set {path}.{key}=<{wanted}>"
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """False only where a plain value certainly contradicts a plain hint."""
+    origin = typing.get_origin(hint)
+    if origin in (Union, types.UnionType):
+        return any(_fits(value, option) for option in typing.get_args(hint))
+    if origin is Literal:
+        return value in typing.get_args(hint)
+    if isinstance(value, DictConfig | ListConfig):
+        return hint not in (int, float, bool, str)
+    if hint is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if hint in (bool, str):
+        return isinstance(value, hint)
+    return hint is not type(None) or value is None
+
+
+def locate(target: str) -> Callable[..., Any]:
+    """The callable that a `_target_` names.
+
+    Raises:
+        ConfigError: no such module or attribute, with the nearest name.
+    """
+    parts = target.split(".")
+    for cut in range(len(parts), 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(parts[:cut]))
+        except ModuleNotFoundError as error:
+            if error.name and not ".".join(parts[:cut]).startswith(error.name):
+                raise ConfigError([f"{target} needs {error.name}; run: pip install {error.name}"]) from error
+            continue
+        for name in parts[cut:]:
+            if not hasattr(found, name):
+                raise ConfigError([f"no {name!r} in {'.'.join(parts[:cut])}; {_suggest(name, dir(found))}"])
+            found = getattr(found, name)
+        if not callable(found):
+            raise ConfigError([f"{target} cannot be called; name a class or a function"])
+        return typing.cast("Callable[..., Any]", found)
+    raise ConfigError([f"no module {target!r}; check its spelling"])
+
+
+def _name(target: Any) -> str:
+    return str(getattr(target, "__qualname__", target))
+
+
+def _suggest(word: str, choices: Sequence[str]) -> str:
+    public = [
+        choice
+        for choice in choices
+        if not choice.startswith("_") and choice not in ("self", "args", "kwargs")
+    ]
+    near = difflib.get_close_matches(word, public, n=1, cutoff=0.5)
+    if near:
+        return f"did you mean {near[0]}?"
+    return f"it takes {', '.join(public[:12])}" if public else "take it out"

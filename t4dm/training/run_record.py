@@ -1,0 +1,242 @@
+"""The run folder: what ran, on what, from which code, and how it ended.
+
+`RunRecord.open` writes config.yaml, overrides.yaml, run.json and the uncommitted diff before anything is computed; as a
+context manager it adds train.log, the end time, and FAILED with the traceback where the run broke.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import logging
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self, final
+
+import psutil
+import torch
+import yaml
+
+from t4dm.errors import DiskFullError, RunFolderError
+
+PACKAGES = (
+    "t4dm numpy torch lightning transformers peft safetensors hydra-core omegaconf scikit-learn msgpack "
+    "bitsandbytes wandb hnswlib"
+).split()
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what a run depends on; absent extras are left out."""
+    found = {"python": platform.python_version()}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Name, cores, memory and accelerators of this machine."""
+    cuda = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "platform": platform.platform(),
+        "processor": platform.processor() or platform.machine(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "devices": cuda or ["cpu"],
+    }
+
+
+def git_state(source: Path) -> tuple[dict[str, Any] | None, str]:
+    """The commit that holds `source` and its uncommitted diff; `(None, "")` outside of a clone."""
+
+    def git(*args: str) -> str:
+        done = subprocess.run(["git", "-C", str(source), *args], capture_output=True, text=True, check=True)
+        return done.stdout
+
+    try:
+        sha = git("rev-parse", "HEAD").strip()
+        diff = git("diff", "HEAD")
+        untracked = git("ls-files", "--others", "--exclude-standard").split()
+    except (OSError, subprocess.CalledProcessError):
+        return None, ""
+    return {"sha": sha, "dirty": bool(diff or untracked), "untracked": untracked}, diff
+
+
+@final
+class RunRecord:
+    """A run folder being written.
+
+    Example::
+
+        with RunRecord.open(folder, config={"seed": 1}, overrides=["seed=1"], seed=1) as run:
+            run.write_json("summary.json", {"recall": 1.0})
+    """
+
+    def __init__(self, path: Path, *, info: dict[str, Any]) -> None:
+        self.path = path
+        self.info = info
+        self._handler: logging.Handler | None = None
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        *,
+        config: Mapping[str, Any],
+        overrides: Sequence[str] = (),
+        seed: int,
+        parent: str | None = None,
+        command: Sequence[str] = (),
+    ) -> Self:
+        """Make the folder and write all that is known before the run.
+
+        Args:
+            config: resolved, plain.
+            overrides: as typed.
+            parent: the run folder this run goes on from.
+            command: what was typed; `sys.argv` where empty.
+
+        Raises:
+            DiskFullError: the disk is full.
+        """
+        git, diff = git_state(Path(__file__).resolve().parent)
+        info = {
+            "command": list(command) or sys.argv,
+            "seed": seed,
+            "parent": parent,
+            "git": git,
+            "versions": versions(),
+            "machine": machine(),
+            "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
+            "ended": None,
+            "seconds": None,
+            "status": "running",
+        }
+        run = cls(path, info=info)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            (path / "checkpoints").mkdir(exist_ok=True)
+            run._write("config.yaml", yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True))
+            run._write("overrides.yaml", yaml.safe_dump(list(overrides)))
+            if diff:
+                run._write("uncommitted.diff", diff)
+            run.write_json("run.json", info)
+        except OSError as error:
+            raise _explained(error, path) from error
+        return run
+
+    def write_json(self, name: str, value: Any) -> Path:
+        """Write `value` as JSON under the run folder, whole or not at all."""
+        return self._write(name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+    def _write(self, name: str, text: str) -> Path:
+        target = self.path / name
+        beside = target.with_name(f".{name}.part")
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(target)
+        return target
+
+    def __enter__(self) -> Self:
+        self._began = time.monotonic()
+        self._handler = logging.FileHandler(self.path / "train.log", encoding="utf-8")
+        self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+        for name in ("t4dm", "lightning.pytorch"):
+            logging.getLogger(name).addHandler(self._handler)
+        logging.getLogger("t4dm").setLevel(logging.INFO)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.info["ended"] = datetime.now(UTC).isoformat(timespec="milliseconds")
+        self.info["seconds"] = round(time.monotonic() - self._began, 3)
+        self.info["status"] = _status(error)
+        if self._handler is not None:
+            for name in ("t4dm", "lightning.pytorch"):
+                logging.getLogger(name).removeHandler(self._handler)
+            self._handler.close()
+        try:
+            if self.info["status"] == "failed":
+                self._write("FAILED", "".join(traceback.format_exception(kind, error, trace)))
+            self.write_json("run.json", self.info)
+        except OSError as full:
+            if error is None:
+                raise _explained(full, self.path) from full
+        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+            raise _explained(error, self.path) from error
+
+
+def read_run(path: Path) -> dict[str, Any]:
+    """run.json of a run folder.
+
+    Raises:
+        RunFolderError: there is none.
+    """
+    file = path / "run.json"
+    if not file.is_file():
+        raise RunFolderError(str(path), "run.json")
+    info: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return info
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """config.yaml of a run folder, plain.
+
+    Raises:
+        RunFolderError: there is none.
+    """
+    file = path / "config.yaml"
+    if not file.is_file():
+        raise RunFolderError(str(path), "config.yaml")
+    config: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    return config
+
+
+def find_runs(root: Path) -> list[Path]:
+    """All run folders below `root`, oldest first."""
+    found = {file.parent: read_run(file.parent)["started"] for file in root.rglob("run.json")}
+    return sorted(found, key=found.__getitem__)
+
+
+def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested dicts as dotted paths."""
+    rows: dict[str, Any] = {}
+    for key, value in tree.items():
+        path = f"{prefix}{key}"
+        rows |= flat(value, f"{path}.") if isinstance(value, Mapping) and value else {path: value}
+    return rows
+
+
+def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
+    """Dotted paths at which two configs differ, with both values; an absent one is None."""
+    before, after = flat(old), flat(new)
+    paths = [*before, *(path for path in after if path not in before)]
+    return {
+        path: (before.get(path), after.get(path)) for path in paths if before.get(path) != after.get(path)
+    }
+
+
+def _status(error: BaseException | None) -> str:
+    if error is None:
+        return "done"
+    # Lightning turns Ctrl-C into SystemExit once its hooks have run
+    return "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
+
+
+def _explained(error: OSError, path: Path) -> OSError | DiskFullError:
+    if error.errno != errno.ENOSPC:
+        return error
+    folder = next(parent for parent in (path, *path.parents) if parent.exists())
+    return DiskFullError(str(path), shutil.disk_usage(folder).free / 2**20)
