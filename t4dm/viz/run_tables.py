@@ -1,0 +1,44 @@
+"""Lists of runs and differences between two, as terminal tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.markup import escape
+from rich.table import Table
+
+from t4dm.viz.runs import RunDiff, RunRow
+from t4dm.viz.text import NBSP, NONE, percent, seconds
+
+STATUS = {"finished": "green", "failed": "red", "broken": "red", "unfinished": "yellow"}
+
+
+def runs_table(rows: Sequence[RunRow]) -> Table:
+    """One line per run, for `t4dm runs ls`; accuracies are means over the distances."""
+    table = Table(
+        "run", "status", title=f"{len(rows)} run{'' if len(rows) == 1 else 's'}", title_justify="left"
+    )
+    for name in ("seed", "nights", "memory", "no memory", "shuffled", "time"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in rows:
+        status = f"[{STATUS[row.status]}]{row.status}[/]"
+        whole = (NONE if value is None else str(value) for value in (row.seed, row.nights))
+        shares = (percent(value) for value in (row.memory, row.no_memory, row.shuffled))
+        cells = (*whole, *shares, seconds(row.seconds))
+        table.add_row(escape(str(row.path)), status, *(cell.replace(NBSP, " ") for cell in cells))
+    return table
+
+
+def diff_table(diff: RunDiff, *, left: str, right: str) -> Table:
+    """Settings, then results, in which two runs differ, for `t4dm runs diff`."""
+    same = "the same settings and results" if not (diff.config or diff.summary) else ""
+    table = Table("key", escape(left), escape(right), caption=same, caption_justify="left")
+    for part in (diff.config, diff.summary):
+        for change in part:
+            table.add_row(escape(change.key), _side(change.left), _side(change.right))
+        table.add_section()
+    return table
+
+
+def _side(value: str | None) -> str:
+    return NONE if value is None else escape(value)
