@@ -396,3 +396,33 @@ class UnknownItemError(T4DMError):
 
     def __init__(self, id: str, store: str) -> None:
         super().__init__(f"no item {id!r} in {store}; list ids: t4dm store scan {store}")
+
+
+class BundleCorruptError(T4DMError):
+    """A checkpoint bundle is not what was written."""
+
+    def __init__(self, *, path: object, problem: str) -> None:
+        super().__init__(
+            f"the checkpoint {path} is broken: {problem}; "
+            f"remove it and start from an older one beside it: rm -r {path}"
+        )
+
+
+class BundleFormatError(T4DMError):
+    """A checkpoint bundle was written by a newer version."""
+
+    def __init__(self, *, path: object, found: int, known: int) -> None:
+        super().__init__(
+            f"the checkpoint {path} has format {found}, this version reads up to {known}; "
+            "install a newer one: pip install -U t4dm"
+        )
+
+
+class BundleStateError(T4DMError):
+    """A checkpoint was given state that is not plain."""
+
+    def __init__(self, *, problem: str) -> None:
+        super().__init__(
+            f"the state of a checkpoint must be plain values, but {problem}; "
+            "pass tensors as tensors=, and numbers, strings, lists and dicts as state="
+        )
