@@ -120,7 +120,7 @@ def configs_show(
 @configs_app.command("check")
 def configs_check(
     overrides: Annotated[
-        list[str] | None, typer.Argument(help="overrides; all experiments where left out")
+        list[str] | None, typer.Argument(help="overrides; every experiment where none")
     ] = None,
     app_name: Annotated[str, typer.Option("--app", help="the app whose config it is")] = "train",
 ) -> None:

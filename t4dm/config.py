@@ -1,7 +1,7 @@
 """The only bridge from YAML to classes: find the configs, compose them, check them, build from them.
 
-Constructors are the schema. `check` binds every `_target_` and tells all problems before anything heavy is built;
-`build` is the only caller of `instantiate`; below `apps` nobody meets a DictConfig.
+Constructors are the schema. `check` binds every `_target_` and tells all problems before anything heavy is
+built; `build` is the only caller of `instantiate`; below `apps` nobody meets a DictConfig.
 """
 
 from __future__ import annotations
@@ -84,7 +84,8 @@ def check(cfg: DictConfig) -> None:
     """Bind every `_target_` of the config to its signature.
 
     Raises:
-        ConfigError: with *all* problems: unknown, missing and mistyped arguments, unset values, broken interpolations.
+        ConfigError: with *all* problems: unknown, missing and mistyped arguments, unset values, broken
+            interpolations.
     """
     problems = list(_problems(cfg, ""))
     if problems:
@@ -123,7 +124,8 @@ def _target_problems(values: Mapping[str, Any], path: str) -> Iterator[str]:
     if not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         for key in given:
             if key not in parameters:
-                yield f"{path}.{key}: {_name(target)} has no argument {key!r}; {_suggest(key, list(parameters))}"
+                fix = _suggest(key, list(parameters))
+                yield f"{path}.{key}: {_name(target)} has no argument {key!r}; {fix}"
     if not values.get("_partial_") and "_args_" not in values:
         for name, parameter in parameters.items():
             variadic = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
@@ -134,7 +136,7 @@ def _target_problems(values: Mapping[str, Any], path: str) -> Iterator[str]:
 
 def _type_problems(target: Callable[..., Any], values: Mapping[str, Any], path: str) -> Iterator[str]:
     try:
-        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)  # type: ignore[misc]
+        hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
     except (NameError, TypeError, AttributeError):  # names only type checkers import: nothing to compare with
         return
     for key, value in values.items():

@@ -6,7 +6,7 @@ import shutil
 from pathlib import Path
 
 from hydra.errors import CompactHydraException
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
 from t4dm import config
 from t4dm.apps.job import explain
@@ -75,7 +75,7 @@ def checked(app: str, overrides: list[str] | None) -> str:
     return "\n".join(f"{app} {' '.join(wanted)}: fits".replace(" :", ":") for wanted in todo)
 
 
-def composed(app: str, overrides: list[str]) -> config.DictConfig:
+def composed(app: str, overrides: list[str]) -> DictConfig:
     """`config.compose`, with Hydra's errors explained."""
     try:
         return config.compose(app, overrides)

@@ -1,7 +1,7 @@
 """How an app becomes a command: Hydra around it, every failure in one line, and in a file of its folder.
 
-`app` decorates the main of an app, `guarded` runs one job of it, `run` runs the command. A job that fails in a sweep
-leaves FAILED in its folder and the sweep goes on; `SweepTable` then shows all jobs and exits non-zero.
+`app` decorates the main of an app, `guarded` runs one job of it, `run` runs the command. A job that fails in
+a sweep leaves FAILED in its folder and the others run; `SweepTable` then shows all jobs and exits non-zero.
 """
 
 from __future__ import annotations

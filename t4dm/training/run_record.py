@@ -1,7 +1,7 @@
 """The run folder: what ran, on what, from which code, and how it ended.
 
-`RunRecord.open` writes config.yaml, overrides.yaml, run.json and the uncommitted diff before anything is computed; as a
-context manager it adds train.log, the end time, and FAILED with the traceback where the run broke.
+`RunRecord.open` writes config.yaml, overrides.yaml, run.json and the uncommitted diff before anything is
+computed; as a context manager it adds train.log, the end time, and FAILED with the traceback.
 """
 
 from __future__ import annotations
@@ -29,10 +29,8 @@ import yaml
 
 from t4dm.errors import DiskFullError, RunFolderError
 
-PACKAGES = (
-    "t4dm numpy torch lightning transformers peft safetensors hydra-core omegaconf scikit-learn msgpack "
-    "bitsandbytes wandb hnswlib"
-).split()
+PACKAGES = ["t4dm", "numpy", "torch", "lightning", "transformers", "peft", "safetensors", "hydra-core"]
+PACKAGES += ["omegaconf", "scikit-learn", "msgpack", "bitsandbytes", "wandb", "hnswlib"]
 
 
 def versions() -> dict[str, str]:
