@@ -1,0 +1,1 @@
+"""The frozen language model: loading, LoRA, and the tap between its layers."""

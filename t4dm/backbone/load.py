@@ -1,0 +1,120 @@
+"""Load a frozen causal language model: the shipped tiny one, or any decoder of the hub by name and revision."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from t4dm.errors import BackboneUnavailableError, InsertionPointError, MissingExtra
+
+TINY = Path(__file__).parent / "tiny"
+
+
+@dataclass(frozen=True, slots=True)
+class Backbone:
+    """A causal language model whose own weights are frozen, and its tokenizer.
+
+    `model` is the hub class, wrapped by peft once LoRA is added; `decoder` is always the inner stack of layers.
+    """
+
+    model: nn.Module
+    tokenizer: PreTrainedTokenizerBase
+    name: str
+    revision: str | None
+
+    @property
+    def decoder(self) -> nn.Module:
+        """The module that owns `layers`."""
+        base: Any = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        return base.model
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        return self.decoder.layers  # type: ignore[return-value]
+
+    @property
+    def width(self) -> int:
+        """Width of the residual stream."""
+        return int(self.decoder.config.hidden_size)  # type: ignore[union-attr]
+
+    @property
+    def device(self) -> torch.device:
+        return next(self.model.parameters()).device
+
+    def layer(self, index: int) -> nn.Module:
+        """Decoder layer `index`.
+
+        Raises:
+            InsertionPointError: there is no such layer.
+        """
+        if not 0 < index < len(self.layers):
+            raise InsertionPointError(index, len(self.layers))
+        return self.layers[index]
+
+
+def load_backbone(
+    name: str = "tiny",
+    *,
+    revision: str | None = None,
+    quantize: Literal["none", "nf4"] = "none",
+    dtype: Literal["float32", "bfloat16"] = "float32",
+    device: str = "cpu",
+    checkpointing: bool = False,
+) -> Backbone:
+    """Load and freeze a causal language model.
+
+    Args:
+        name: `"tiny"` for the shipped one, a folder, or a hub name such as `"Qwen/Qwen2.5-3B"`.
+        revision: commit of the hub repository; pin it.
+        quantize: `"nf4"` stores linear weights in 4 bits with double quantisation (Dettmers et al. 2023).
+        dtype: of the weights that are not quantised, and of the computation.
+        device: one device; the store has one writer anyway.
+        checkpointing: recompute activations in the backward pass, non-reentrant.
+
+    Raises:
+        BackboneUnavailableError: the model is neither here nor reachable.
+        MissingExtra: `nf4` without bitsandbytes.
+    """
+    source = str(TINY) if name == "tiny" else name
+    options: dict[str, Any] = {"dtype": getattr(torch, dtype), "device_map": {"": device}}
+    if quantize == "nf4":
+        options["quantization_config"] = _nf4(getattr(torch, dtype))
+    elif device == "cpu":
+        options.pop("device_map")
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
+        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, revision=revision, **options)
+    except OSError as error:
+        raise BackboneUnavailableError(name, revision) from error
+    freeze(model)
+    if checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return Backbone(model.eval(), tokenizer, name, revision)
+
+
+def freeze(model: nn.Module) -> None:
+    """Freeze every weight by hand.
+
+    peft's `prepare_model_for_kbit_training` would also cast the embedding to float32, over 1 GB at 3B.
+    """
+    model.requires_grad_(False)
+
+
+def _nf4(compute: torch.dtype) -> Any:
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError as error:
+        raise MissingExtra("bitsandbytes", "gpu") from error
+    from transformers import BitsAndBytesConfig
+
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=compute,
+    )

@@ -1,0 +1,220 @@
+"""The language model with a memory: a frozen backbone, the cortical stack between two of its layers, T4DX behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from t4dm.backbone.load import Backbone
+from t4dm.backbone.tap import inserted, stream_at
+from t4dm.memory.embedders import LexicalEmbedder
+from t4dm.memory.memory import Memory, Recall
+from t4dm.memory.policies import AnyPolicy, Policy
+from t4dm.model.losses import token_losses, weighted_mean
+from t4dm.model.projections import Entry, Exit
+from t4dm.model.reads import Reads, RecallRows, recall_rows, visibility
+from t4dm.spiking.neuromodulators import BASELINE, Neuromod
+from t4dm.spiking.stack import CorticalStack
+from t4dm.spiking.state import StackAux, StackState
+
+
+class MemoryLMOutput(NamedTuple):
+    """What one forward pass gives."""
+
+    logits: Tensor
+    """`[B, T, V]`."""
+    loss: Tensor | None
+    """Weighted cross-entropy in nats, where labels were given."""
+    token_losses: Tensor | None
+    """`[B, T]` nats, where labels were given: the prediction error of each token."""
+    state: StackState | None
+    aux: StackAux | None
+    negative_aux: StackAux | None
+    """The same with another row's memories, for the goodness loss."""
+    recall: Recall | None
+    """What was recalled, one row for each (row, read) of the batch, or None where the memory was not asked."""
+
+
+class MemoryLM(nn.Module):
+    """Layers below -> tap -> normalise, project -> cortical stack with recalled memories -> project, gate -> layers above.
+
+    A recalled item is read as token-level states: its stored tokens pass through the layers below the insertion (as in
+    RETRO, Borgeaud et al. 2022), so the stack sees memories in the form in which it sees the text. Search keys are made of
+    words (`LexicalEmbedder`), so they stay valid while the model learns.
+
+    Args:
+        backbone: frozen, with or without LoRA.
+        stack: the cortical blocks; None leaves the backbone alone (the arms `frozen` and `lora`).
+        insert_at: the decoder layer before which the stack stands.
+        embedder: makes search keys of token spans.
+        recalled: k, items for each read.
+        recall_tokens: tokens of an item that are read.
+    """
+
+    def __init__(
+        self,
+        *,
+        backbone: Backbone,
+        stack: CorticalStack | None,
+        insert_at: int,
+        embedder: LexicalEmbedder | None = None,
+        recalled: int = 4,
+        recall_tokens: int = 16,
+    ) -> None:
+        super().__init__()
+        backbone.layer(insert_at)
+        self._backbone = (backbone,)
+        self.language_model = backbone.model
+        self.insert_at, self.recalled, self.recall_tokens = insert_at, recalled, recall_tokens
+        self.embedder = embedder
+        self.stack = stack
+        if stack is not None:
+            self.entry = Entry(stream_width=backbone.width, width=stack.width)
+            self.exit = Exit(stream_width=backbone.width, width=stack.width)
+            self.recency = nn.Parameter(torch.zeros(recalled, stack.width))
+            nn.init.normal_(self.recency, std=0.02)
+
+    @property
+    def backbone(self) -> Backbone:
+        return self._backbone[0]
+
+    def forward(
+        self,
+        input_ids: Tensor,
+        *,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        loss_weights: Tensor | None = None,
+        state: StackState | None = None,
+        reads: Reads | None = None,
+        memory: Memory | None = None,
+        policy: Policy | None = None,
+        modulators: Neuromod = BASELINE,
+        reset: Tensor | None = None,
+        negatives: int = 0,
+    ) -> MemoryLMOutput:
+        """One pass over `[B, T]` tokens.
+
+        Args:
+            input_ids: `[B, T]`.
+            attention_mask: `[B, T]`, False at padding.
+            labels: `[B, T]`, the token itself or -100; the shift is made here.
+            loss_weights: `[B, T]`.
+            state: of the stack, from the window before; None starts anew.
+            reads: where the memory is asked; needs `memory`.
+            memory: what is asked.
+            policy: which memories count; all by default.
+            modulators: levels of the four neuromodulators.
+            reset: `[B, T]`, True where a new document starts.
+            negatives: rows for which the stack runs a second time with another row's memories.
+        """
+        mask = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+        recall = self.recall(input_ids, reads, memory, policy or AnyPolicy()) if self.stack is not None else None
+        adapter = _Adapter(self, mask, reset, state, modulators, negatives)
+        if recall is not None and reads is not None:
+            adapter.rows, adapter.rows_mask = self._read(recall, reads, input_ids)
+        if self.stack is None:
+            logits = self.language_model(input_ids=input_ids, attention_mask=mask, use_cache=False).logits
+        else:
+            with inserted(self.backbone, self.insert_at, adapter):
+                logits = self.language_model(input_ids=input_ids, attention_mask=mask, use_cache=False).logits
+        losses = None if labels is None else token_losses(logits, labels)
+        loss = None if losses is None or labels is None else weighted_mean(losses, labels, loss_weights)
+        return MemoryLMOutput(logits, loss, losses, adapter.state, adapter.aux, adapter.negative_aux, recall)
+
+    def keys(self, input_ids: Tensor, spans: Sequence[tuple[int, int, int]]) -> NDArray[np.float32]:
+        """Search keys `[N, K]` of token spans `(row, start, end)`; an empty span gives zeros."""
+        if self.embedder is None:
+            raise ValueError("a model that reads or writes needs an embedder")
+        ids = input_ids.cpu().numpy()
+        return self.embedder.encode([ids[row, start:end].tolist() for row, start, end in spans])
+
+    def recall(
+        self, input_ids: Tensor, reads: Reads | None, memory: Memory | None, policy: Policy
+    ) -> Recall | None:
+        """Ask the memory at every read of the batch, in one search; None where there is nothing to ask."""
+        if memory is None or reads is None or not bool((reads.end > 0).any()):
+            return None
+        batch, count = reads.end.shape
+        spans = [(b, max(int(reads.start[b, q]), 0), max(int(reads.end[b, q]), 0)) for b in range(batch) for q in range(count)]
+        sessions = [reads.sessions[b] for b in range(batch) for _ in range(count)]
+        found = memory.read(torch.from_numpy(self.keys(input_ids, spans)), policy=policy, k=self.recalled, sessions=sessions)
+        asked = (reads.end > 0).reshape(-1, 1).to(found.mask.device)
+        return found._replace(mask=found.mask & asked)
+
+    def _read(self, recall: Recall, reads: Reads, input_ids: Tensor) -> tuple[Tensor, Tensor]:
+        """Memory rows `[B, M, D]` for the stack and who sees them, `[B, T, M]`."""
+        batch, length = input_ids.shape
+        rows = recall_rows(recall, batch=batch, limit=self.recall_tokens, pad_id=0, device=input_ids.device)
+        states = self._encode(rows)
+        k, per_item = recall.mask.shape[1], rows.tokens.shape[1]
+        seen = visibility(reads, length).to(input_ids.device).repeat_interleave(k * per_item, dim=-1)
+        filled = rows.mask[rows.content] & rows.found[..., None]
+        return states.flatten(1, 2), seen & filled.flatten(1)[:, None]
+
+    def _encode(self, rows: RecallRows) -> Tensor:
+        """Token-level states `[B, Q * k, L, D]`: contents through the lower layers, then through the stack's entry."""
+        stream = stream_at(self.backbone, self.insert_at, rows.tokens, rows.mask)
+        entered = self.entry(stream)[rows.content]
+        return entered + self.recency[rows.recency][:, :, None]
+
+    def lora_parameters(self) -> Iterator[nn.Parameter]:
+        """Trainable parameters inside the backbone."""
+        return (p for p in self.language_model.parameters() if p.requires_grad)
+
+    def projection_parameters(self) -> Iterator[nn.Parameter]:
+        """The doors of the stack."""
+        if self.stack is not None:
+            yield from self.entry.parameters()
+            yield from self.exit.parameters()
+            yield self.recency
+
+    def trainable_named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        """All that learns, by name."""
+        return ((name, p) for name, p in self.named_parameters() if p.requires_grad)
+
+
+class _Adapter:
+    """The stack as it stands in the residual stream during one forward pass, and what it leaves behind."""
+
+    def __init__(
+        self,
+        model: MemoryLM,
+        mask: Tensor,
+        reset: Tensor | None,
+        state: StackState | None,
+        modulators: Neuromod,
+        negatives: int,
+    ) -> None:
+        self._model, self._mask, self._reset, self._modulators = model, mask, reset, modulators
+        self._negatives = negatives
+        self.state, self.aux, self.negative_aux = state, None, None  # type: ignore[var-annotated]
+        self.rows: Tensor | None = None
+        self.rows_mask: Tensor | None = None
+
+    def __call__(self, stream: Tensor) -> Tensor:
+        model = self._model
+        assert model.stack is not None
+        e = model.entry(stream)
+        out = model.stack(
+            e, self.state, recall=self.rows, recall_mask=self.rows_mask, modulators=self._modulators,
+            mask=self._mask, reset=self._reset,
+        )
+        if self._negatives and self.rows is not None and self.rows_mask is not None:
+            self.negative_aux = self._wrong_memories(e.detach())
+        self.state, self.aux = out.state, out.aux
+        return model.exit(stream, out.h)
+
+    def _wrong_memories(self, e: Tensor) -> StackAux:
+        """The first rows again, each with the memories of the row before it."""
+        n = self._negatives
+        rolled = self.rows.roll(1, dims=0)[:n]  # type: ignore[union-attr]
+        rolled_mask = self.rows_mask.roll(1, dims=0)[:n]  # type: ignore[union-attr]
+        reset = None if self._reset is None else self._reset[:n]
+        wrong = self._model.stack(e[:n], None, recall=rolled, recall_mask=rolled_mask, mask=self._mask[:n], reset=reset)  # type: ignore[misc]
+        return wrong.aux
