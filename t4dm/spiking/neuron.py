@@ -1,0 +1,111 @@
+"""A layer of neurons with its parameters: LIF, or the non-spiking twin that the ablation compares it with."""
+
+from __future__ import annotations
+
+import math
+from typing import final
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from t4dm.errors import UnknownNeuronError
+from t4dm.plasticity.traces import linear_scan
+from t4dm.spiking.context import Context
+from t4dm.spiking.lif import LIFParams, LIFTrajectory, lif_trajectory
+from t4dm.spiking.oscillators import threshold_shift
+from t4dm.spiking.state import LIFState
+from t4dm.spiking.surrogate import surrogate as surrogate_named
+
+NEURONS = ("lif", "gelu")
+
+
+@final
+class Neurons(nn.Module):
+    """Neurons with a learned leak and input gain each.
+
+    `neuron="gelu"` is the twin without spikes and without reset, u = alpha * u + I and out = GELU(u - theta): the same
+    parameters, the same temporal integration, so that a difference between the two is due to spiking alone.
+
+    Args:
+        width: D.
+        gain: initial input gain; about 0.55 gives 5 % of LIF spikes for currents of unit variance.
+        target_rate: firing rate that `calibrate` aims at.
+        tau: range of the initial membrane time constants in tokens, uniform.
+        threshold: theta.
+        neuron: `"lif"` or `"gelu"`.
+        surrogate: name of the surrogate derivative.
+
+    Raises:
+        UnknownNeuronError, UnknownSurrogateError: no such name.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        gain: float = 0.55,
+        target_rate: float = 0.05,
+        tau: tuple[float, float] = (2.0, 16.0),
+        threshold: float = 1.0,
+        neuron: str = "lif",
+        surrogate: str = "atan",
+    ) -> None:
+        super().__init__()
+        if neuron not in NEURONS:
+            raise UnknownNeuronError(neuron, list(NEURONS))
+        self.neuron = neuron
+        self.threshold = threshold
+        self.target_rate = target_rate
+        self.surrogate = surrogate_named(surrogate)
+        alpha = torch.exp(-1.0 / torch.empty(width).uniform_(*tau))
+        self.decay_logit = nn.Parameter(torch.logit(alpha))
+        self.log_gain = nn.Parameter(torch.full((width,), math.log(gain)))
+
+    def forward(self, current: Tensor, state: LIFState, context: Context, name: str) -> LIFTrajectory:
+        """Spikes of a current `[B, T, D]`; `name` is what a recorder files them under."""
+        if context.calibrate and self.neuron == "lif":
+            self.calibrate(current, state, context)
+        gain = self.log_gain.exp()
+        if context.effects.gain is not None:
+            gain = gain * context.effects.gain.to(gain.device)
+        out = self._run(current, state, context, gain)
+        if context.recorder is not None:
+            context.recorder.record(name, out.spikes, out.membrane)
+        return out
+
+    def _run(self, current: Tensor, state: LIFState, context: Context, gain: Tensor) -> LIFTrajectory:
+        moved = None if context.signal is None else threshold_shift(context.signal, current.shape[-1])
+        decay = torch.sigmoid(self.decay_logit)
+        if self.neuron == "lif":
+            params = LIFParams(decay, self.threshold, self.surrogate)
+            return lif_trajectory(
+                current, state, params, gain=gain, threshold_shift=moved, reset=context.reset, mask=context.mask
+            )
+        u, last = linear_scan(current.float() * gain, decay, state.u, mask=context.mask, reset=context.reset)
+        out = F.gelu(u - self.threshold if moved is None else u - self.threshold - moved)
+        if context.mask is not None:
+            out = out * context.mask.unsqueeze(-1)
+        return LIFTrajectory(out, u, LIFState(last))
+
+    @torch.no_grad()
+    def calibrate(self, current: Tensor, state: LIFState, context: Context) -> float:
+        """Scale the gains by one factor so that the mean rate on this current hits the target (bisection on its log).
+
+        One data pass in the manner of LSUV (Mishkin & Matas 2016). Returns the rate reached.
+        """
+        base, low, high, rate = self.log_gain.clone(), -4.0, 4.0, 0.0
+        for _ in range(16):
+            middle = 0.5 * (low + high)
+            rate = float(mean_rate(self._run(current, state, context, (base + middle).exp()).spikes, context).mean())
+            low, high = (middle, high) if rate < self.target_rate else (low, middle)
+        self.log_gain.copy_(base + 0.5 * (low + high))
+        return rate
+
+
+def mean_rate(spikes: Tensor, context: Context) -> Tensor:
+    """Mean over the valid tokens of a window, `[D]`, detached."""
+    spikes = spikes.detach()
+    if context.mask is None:
+        return spikes.mean(dim=(0, 1))
+    return spikes.sum(dim=(0, 1)) / context.mask.sum().clamp(min=1)

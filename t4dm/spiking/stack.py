@@ -1,0 +1,223 @@
+"""The cortical stack: N blocks on one float stream, with their states, modulation and reductions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+from torch import Tensor, nn
+
+from t4dm.spiking.block import CorticalBlock
+from t4dm.spiking.context import Context, make_context, token_clock
+from t4dm.spiking.neuromodulators import BASELINE, Neuromod
+from t4dm.spiking.oscillators import Oscillators, oscillator_signal
+from t4dm.spiking.recorder import SpikeRecorder
+from t4dm.spiking.state import StackAux, StackOutput, StackState, detach_state, reset_state, state_bytes
+
+
+@final
+class CorticalStack(nn.Module):
+    """`blocks` cortical blocks. Input and output are the normalised, projected stream `[B, T, D]`; states are fp32.
+
+    Args:
+        width: D.
+        blocks: how many.
+        heads: of spike attention, RWKV and recall.
+        qk_width: query channels of spike attention; half the width when None.
+        compartment: neurons per compartment of the apical stage; half the width when None.
+        capsules: groups of channels of the apical stage's routing.
+        gate_rank: rank of the thalamic gate, at most the width.
+        decay_rank: rank of decay and prediction, at most the width.
+        recall: whether blocks read memory at all.
+        recall_blocks: how many blocks, from the first, have a recall cross-attention (4 D^2 parameters each).
+        recall_gate: initial value of their gates.
+        neuron: `"lif"`, or `"gelu"` for the non-spiking twin with the same parameters.
+        surrogate: name of the surrogate derivative.
+        target_rate: firing rate that calibration and goodness refer to.
+        attention_mode: `"chunk"`, `"recurrent"` or `"quadratic"`.
+        chunk: tokens per matrix product.
+
+    Raises:
+        StackShapeError, UnknownNeuronError, UnknownSurrogateError: see the message.
+    """
+
+    def __init__(
+        self,
+        *,
+        width: int,
+        blocks: int = 6,
+        heads: int = 4,
+        qk_width: int | None = None,
+        compartment: int | None = None,
+        capsules: int = 16,
+        gate_rank: int = 128,
+        decay_rank: int = 64,
+        recall: bool = True,
+        recall_blocks: int = 1,
+        recall_gate: float = 1.0,
+        neuron: str = "lif",
+        surrogate: str = "atan",
+        target_rate: float = 0.05,
+        attention_mode: str = "chunk",
+        chunk: int = 64,
+    ) -> None:
+        super().__init__()
+        self.width = width
+        self.neuron = neuron
+        self.blocks = nn.ModuleList(
+            CorticalBlock(
+                width=width,
+                heads=heads,
+                qk_width=qk_width or width // 2,
+                compartment=compartment or width // 2,
+                capsules=capsules,
+                gate_rank=min(gate_rank, width),
+                decay_rank=min(decay_rank, width),
+                recall=recall and index < recall_blocks,
+                recall_gate=recall_gate,
+                neuron=neuron,
+                surrogate=surrogate,
+                target_rate=target_rate,
+                attention_mode=attention_mode,
+                chunk=chunk,
+            )
+            for index in range(blocks)
+        )
+
+    def forward(
+        self,
+        h: Tensor,
+        state: StackState | None = None,
+        *,
+        recall: Tensor | None = None,
+        recall_mask: Tensor | None = None,
+        modulators: Neuromod = BASELINE,
+        oscillators: Oscillators | None = None,
+        mask: Tensor | None = None,
+        reset: Tensor | None = None,
+        recorder: SpikeRecorder | None = None,
+        local: bool = False,
+    ) -> StackOutput:
+        """Run a window of tokens.
+
+        Args:
+            h: `[B, T, D]`.
+            state: what the stack carries from the window before; zeros when None.
+            recall: recalled vectors or token states `[B, M, D]`.
+            recall_mask: bool `[B, T, M]`, which of them each token may read.
+            modulators: levels of DA, NE, ACh, 5-HT; 0.5 is an exact no-op.
+            oscillators: rhythms; None, or amplitudes of 0, change nothing.
+            mask: bool `[B, T]`, False on padding: all state is frozen there.
+            reset: bool `[B, T]`, True at the first token of a document: all state is zeroed before it.
+            recorder: collects spikes and membranes.
+            local: cut the gradient between blocks, so that each block's goodness trains that block alone.
+
+        Returns:
+            The stream, the state after the last token, the reductions.
+        """
+        if state is None:
+            state = self.init_state(h.shape[0], h.device)
+        mask, reset, state = _simplify(mask, reset, state)
+        context, clock = self._context(h, state, modulators, oscillators, mask, reset, recorder)
+        return self._run(h, state, context, clock, recall, recall_mask, local)
+
+    def _context(
+        self,
+        h: Tensor,
+        state: StackState,
+        modulators: Neuromod,
+        oscillators: Oscillators | None,
+        mask: Tensor | None,
+        reset: Tensor | None,
+        recorder: SpikeRecorder | None,
+        calibrate: bool = False,
+    ) -> tuple[Context, Tensor]:
+        clock = token_clock(state.clock, h, mask=mask, reset=reset)
+        signal = None if oscillators is None else oscillator_signal(clock, oscillators)
+        context = make_context(
+            mask=mask, reset=reset, modulators=modulators, signal=signal, recorder=recorder, calibrate=calibrate
+        )
+        return context, clock[:, -1]
+
+    def _run(
+        self,
+        h: Tensor,
+        state: StackState,
+        context: Context,
+        clock: Tensor,
+        recall: Tensor | None,
+        recall_mask: Tensor | None,
+        local: bool,
+    ) -> StackOutput:
+        states, auxes = [], []
+        for index, (block, before) in enumerate(zip(self.blocks, state.blocks, strict=True)):
+            out = block(
+                h.detach() if local and index else h,
+                before,
+                context,
+                recall=recall,
+                recall_mask=recall_mask,
+                name=f"block{index}",
+            )
+            h = out.h
+            states.append(out.state)
+            auxes.append(out.aux)
+        aux = StackAux(*(torch.stack(parts) for parts in zip(*auxes, strict=True)))
+        return StackOutput(h, StackState(tuple(states), clock), aux)
+
+    @torch.no_grad()
+    def calibrate(
+        self,
+        h: Tensor,
+        *,
+        recall: Tensor | None = None,
+        recall_mask: Tensor | None = None,
+        mask: Tensor | None = None,
+        reset: Tensor | None = None,
+    ) -> Tensor:
+        """Set every layer's input gain in one pass over a sample, so that it fires at its target; for before training.
+
+        Returns:
+            The rates of stages 2, 3, 4 and 6 after it, `[L, 4]`.
+        """
+        state = self.init_state(h.shape[0], h.device)
+        context, clock = self._context(h, state, BASELINE, None, mask, reset, None, calibrate=True)
+        return self._run(h, state, context, clock, recall, recall_mask, False).aux.stage_rate
+
+    def init_state(self, batch: int, device: torch.device | str | None = None) -> StackState:
+        """The state before any token: zeros in fp32."""
+        return StackState(
+            tuple(block.init_state(batch, device) for block in self.blocks), torch.zeros(batch, device=device)
+        )
+
+    @staticmethod
+    def detach_state(state: StackState) -> StackState:
+        """The same state without its graph, for the border between two windows of training."""
+        return detach_state(state)
+
+    @staticmethod
+    def reset_state(state: StackState, rows: Sequence[int] | Tensor) -> StackState:
+        """The state with the given batch rows forgotten."""
+        return reset_state(state, rows)
+
+    @staticmethod
+    def state_bytes(state: StackState) -> int:
+        """Size of a state in bytes; does not grow with the tokens seen."""
+        return state_bytes(state)
+
+
+def _simplify(
+    mask: Tensor | None, reset: Tensor | None, state: StackState
+) -> tuple[Tensor | None, Tensor | None, StackState]:
+    """Drop a mask without padding, and turn starts at the first token into fresh rows: the stages run faster without.
+
+    Only where looking costs nothing: on a GPU the test would wait for the device.
+    """
+    if mask is not None and mask.device.type == "cpu" and bool(mask.all()):
+        mask = None
+    if reset is not None and reset.device.type == "cpu" and not bool(reset[:, 1:].any()):
+        if bool(reset.any()):
+            state = reset_state(state, reset[:, 0].nonzero().flatten())
+        reset = None
+    return mask, reset, state
