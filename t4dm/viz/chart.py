@@ -146,12 +146,17 @@ class Chart:
         if label:
             self._ends.append(_EndLabel(self.x.stop, at, label, class_))
 
-    def moment(self, x: float, *, class_: str, title: str = "", label: str = "") -> None:
-        """A vertical rule at one time, such as a night; its label stands at the top, to its right."""
+    def moment(
+        self, x: float, *, class_: str, title: str = "", label: str = "", leftward: bool = False
+    ) -> None:
+        """A vertical rule at one time, such as a night; its label stands at the top, beside it."""
         at = self.x(x)
         self._marks.append(svg.segment(at, TOP, at, self.y.start, class_=f"moment {class_}", title=title))
         if label:
-            self._over.append(svg.label(at + 4, TOP + 9, label, class_=f"small fill {class_}"))
+            place, anchor = at - 4 if leftward else at + 4, svg.END if leftward else svg.START
+            self._over.append(
+                svg.label(place, TOP + 9, label, class_=f"small halo fill {class_}", anchor=anchor)
+            )
 
     def svg(self) -> Markup:
         """The finished picture."""

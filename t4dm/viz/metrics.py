@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+LARGEST = 1e100  # what lies beyond overflows as soon as an axis is laid out
 Column = NDArray[np.float64]
 
 
@@ -66,7 +67,8 @@ def smoothed(values: Column, *, window: int) -> Column:
     total = np.concatenate([[0.0], np.cumsum(values)])
     start = np.clip(np.arange(values.size) - half, 0, None)
     stop = np.clip(np.arange(values.size) + half + 1, None, values.size)
-    mean: Column = (total[stop] - total[start]) / (stop - start)
+    mean: LARGEST = 1e100  # what lies beyond overflows as soon as an axis is laid out
+Column = (total[stop] - total[start]) / (stop - start)
     return mean
 
 
@@ -80,6 +82,7 @@ def thinned(series: Series, *, most: int) -> Series:
 
 def _number(cell: str) -> float:
     try:
-        return float(cell)
+        number = float(cell)
     except ValueError:
         return np.nan
+    return number if abs(number) < LARGEST else np.nan

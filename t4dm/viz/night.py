@@ -6,23 +6,36 @@ from typing import NamedTuple
 
 from t4dm.viz.run_folder import Json, figure, figures, mapping
 
+COUNTS = {
+    "replayed": "Replayed",
+    "prototypes": "Prototypes",
+    "merged": "Merged",
+    "pruned": "Pruned",
+    "superseded": "Superseded",
+    "edges_strengthened": "Edges strengthened",
+}
+
 
 class Sample(NamedTuple):
-    """A memory that a night touched: its words and what is known beside them, already as text."""
+    """A memory that a night touched: its words, and what is known beside them as text."""
 
     content: str
     note: str
 
 
 class Cluster(NamedTuple):
-    """A prototype and the memories it was made from."""
+    """A prototype, the first of the memories it was made from, and how many they were."""
 
     prototype: str
     members: tuple[str, ...]
+    size: int
 
 
 class Night(NamedTuple):
-    """Counts, before and after, and samples. A figure that was not recorded is None."""
+    """Counts, figures before and after, and samples. A figure that was not recorded is None.
+
+    `kappa_before` and `kappa_after` count items in equal bins over [0, 1]; empty where not recorded.
+    """
 
     number: int
     counts: dict[str, float | None]
@@ -35,68 +48,55 @@ class Night(NamedTuple):
     replayed: tuple[Sample, ...]
     clusters: tuple[Cluster, ...]
     pruned: tuple[Sample, ...]
+    superseded: tuple[Sample, ...]
 
 
-COUNTS = ("replayed", "prototypes", "merged", "pruned", "edges_strengthened")
-
-
-def read_night(index: int, line: Json) -> Night:
-    """Reads one line; counts stand at the top or under `counts`, pairs flat or as before/after objects."""
-    counts = mapping(line.get("counts"))
+def read_night(number: int, line: Json) -> Night:
+    """Reads one line; `number` counts nights from 1."""
     return Night(
-        number=index,
-        counts={name: figure(counts.get(name, line.get(name))) for name in COUNTS},
+        number=number,
+        counts={name: figure(line.get(name)) for name in COUNTS},
         items=_pair(line, "items"),
         bytes=_pair(line, "bytes"),
         mean_kappa=_pair(line, "mean_kappa"),
-        kappa_before=_histogram(line, "before"),
-        kappa_after=_histogram(line, "after"),
+        kappa_before=figures(line.get("kappa_before")),
+        kappa_after=figures(line.get("kappa_after")),
         seconds=figure(line.get("seconds")),
         replayed=_samples(line, "replayed"),
-        clusters=tuple(_cluster(entry) for entry in _listed(line, "clusters", "cluster_samples")),
+        clusters=tuple(_cluster(mapping(entry)) for entry in _entries(line.get("cluster_samples"))),
         pruned=_samples(line, "pruned"),
+        superseded=_samples(line, "superseded"),
     )
 
 
+def read_nights(lines: tuple[Json, ...]) -> list[Night]:
+    """All nights of a run, numbered from 1."""
+    return [read_night(number, line) for number, line in enumerate(lines, start=1)]
+
+
 def _pair(line: Json, name: str) -> tuple[float | None, float | None]:
-    inner = mapping(line.get(name))
-    before = inner.get("before", line.get(f"{name}_before"))
-    after = inner.get("after", line.get(f"{name}_after"))
-    return figure(before), figure(after)
+    return figure(line.get(f"{name}_before")), figure(line.get(f"{name}_after"))
 
 
-def _histogram(line: Json, when: str) -> list[float]:
-    nested = mapping(line.get("kappa"))
-    return figures(line.get(f"kappa_{when}", nested.get(when, line.get(f"kappa_hist_{when}"))))
-
-
-def _listed(line: Json, *names: str) -> list[object]:
-    return next((line[name] for name in names if isinstance(line.get(name), list)), [])
+def _entries(value: object) -> list[object]:
+    return value if isinstance(value, list) else []
 
 
 def _samples(line: Json, name: str) -> tuple[Sample, ...]:
-    entries = _listed(line, f"{name}_samples", f"{name}_sample", f"{name}_contents", name)
-    return tuple(_sample(entry) for entry in entries)
+    return tuple(_sample(entry) for entry in _entries(line.get(f"{name}_samples")))
 
 
 def _sample(entry: object) -> Sample:
     if not isinstance(entry, dict):
         return Sample(str(entry), "")
-    content = str(entry.get("content", entry.get("id", "")))
-    rest = [f"{key} {_short(value)}" for key, value in entry.items() if key not in ("content", "id")]
-    return Sample(content, ", ".join(rest))
+    notes = [f"{key} {_short(value)}" for key, value in entry.items() if key not in ("content", "id")]
+    return Sample(str(entry.get("content") or entry.get("id") or ""), ", ".join(notes))
 
 
-def _cluster(entry: object) -> Cluster:
-    if isinstance(entry, list):
-        return Cluster("", tuple(_sample(member).content for member in entry))
-    inner = mapping(entry)
-    prototype = inner.get("prototype", inner.get("content", inner.get("id", "")))
-    members = inner.get("members", inner.get("contents", []))
-    return Cluster(
-        _sample(prototype).content,
-        tuple(_sample(member).content for member in members) if isinstance(members, list) else (),
-    )
+def _cluster(entry: Json) -> Cluster:
+    members = tuple(_sample(member).content for member in _entries(entry.get("members")))
+    size = figure(entry.get("size"))
+    return Cluster(_sample(entry).content, members, int(size) if size is not None else len(members))
 
 
 def _short(value: object) -> str:

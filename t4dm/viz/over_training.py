@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from markupsafe import Markup
+from numpy.typing import NDArray
 
 from t4dm.viz.chart import Chart
-from t4dm.viz.metrics import Series, smoothed, thinned
+from t4dm.viz.metrics import LARGEST, Series, smoothed, thinned
 from t4dm.viz.run_folder import RunFolder, figure
 from t4dm.viz.ticks import Ticks, integer_ticks, nice_ticks, widened
 
 MOST_POINTS = 400
 SMOOTH_FROM = 60
 MARKED_FROM = 40
+NAME_PX = 50.0
 
 
 class Curve(NamedTuple):
@@ -64,6 +66,23 @@ def chart_over_training(
     return chart.svg()
 
 
+def traced(run: RunFolder, name: str, values: NDArray[Any]) -> Series | None:
+    """The finite points of an array `[n]` of traces.npz, against its `steps` where they fit, else against 0..n-1."""
+    y = np.asarray(values, dtype=np.float64)
+    steps = run.traces.get("steps")
+    fits = steps is not None and steps.shape == y.shape and steps.dtype.kind in "uif"
+    x = np.asarray(steps if fits else np.arange(y.size), dtype=np.float64)
+    kept = (np.abs(x) < LARGEST) & (np.abs(y) < LARGEST)
+    return Series(name, x[kept], y[kept]) if kept.any() else None
+
+
+def how_drawn(curves: Sequence[Curve], nights: Sequence[float]) -> str:
+    """What a caption must say of faint and dashed lines, where there are any."""
+    faint = any(curve.noisy and curve.series.x.size >= SMOOTH_FROM for curve in curves)
+    moving = "Faint: every logged step; strong: moving mean over a thirtieth of the run." if faint else ""
+    return f"{moving} {'Dashed: nights of sleep.' if len(nights) else ''}".strip()
+
+
 def _smooth(curve: Curve) -> Series:
     size = curve.series.x.size
     if not curve.noisy or size < SMOOTH_FROM:
@@ -84,13 +103,15 @@ def _draw(chart: Chart, curve: Curve, smooth: Series) -> None:
 
 
 def _mark_nights(chart: Chart, nights: Sequence[float]) -> None:
-    room = 46.0
-    last = -np.inf
+    """Each night is a rule; its name stands where it has room, right of the rule or else left."""
+    taken = -np.inf
     for index, step in enumerate(nights, start=1):
-        fits = chart.x(step) - last >= room and chart.x(step) + room <= chart.x.stop
-        label = f"night {index}" if fits else ""
-        last = chart.x(step) if fits else last
-        chart.moment(step, class_="s-after_night", title=f"night {index}, after step {step:.0f}", label=label)
+        at = chart.x(step)
+        start = at if at + NAME_PX <= chart.x.stop else at - NAME_PX
+        label = f"night {index}" if start >= taken else ""
+        taken = start + NAME_PX if label else taken
+        title = f"night {index}, after step {step:.0f}"
+        chart.moment(step, class_="s-after_night", title=title, label=label, leftward=start < at)
 
 
 def _y_ticks(y: tuple[float, float], integers: bool) -> Ticks:

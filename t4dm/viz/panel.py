@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 
 class Figure(NamedTuple):
-    """A picture with its caption. `size` is its place in the page: `half`, `wide` or `small`."""
+    """A picture with its caption. `size` is its place in the page: `half`, `middle`, `wide` or `small`."""
 
     svg: Markup
     caption: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -32,7 +33,7 @@ def recall_cells(summary: Json) -> Cells:
         read = {}
         for key, value in mapping(recall[arm]).items():
             cell = _cell(mapping(value))
-            if cell is not None and key.lstrip("-").isdecimal():
+            if cell is not None and re.fullmatch(r"[0-9]{1,9}", key):
                 read[int(key)] = cell
         if read:
             cells[arm] = dict(sorted(read.items()))

@@ -7,7 +7,6 @@ Only JSON that does not parse is an error, since the page would otherwise show h
 from __future__ import annotations
 
 import json
-import math
 import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t4dm.errors import BrokenRunFileError, RunFolderError
-from t4dm.viz.metrics import EMPTY, Metrics, read_metrics
+from t4dm.viz.metrics import EMPTY, LARGEST, Metrics, read_metrics
 
 Json = dict[str, Any]
 FILES = ("run.json", "config.yaml", "metrics.csv", "summary.json", "nights.jsonl", "traces.npz")
@@ -52,9 +51,10 @@ def read_run_folder(path: Path) -> RunFolder:
         raise RunFolderError(str(path), "run.json or other file of a run")
     notes: list[str] = []
     metrics = read_metrics(path / "metrics.csv") if (path / "metrics.csv").is_file() else EMPTY
-    run = RunFolder(
+    record = read_object(path / "run.json")
+    return RunFolder(
         path=path,
-        run=read_object(path / "run.json"),
+        run=record,
         summary=read_object(path / "summary.json"),
         metrics=metrics,
         nights=_nights(path / "nights.jsonl", notes),
@@ -62,9 +62,8 @@ def read_run_folder(path: Path) -> RunFolder:
         config=read_text(path / "config.yaml"),
         overrides=read_text(path / "overrides.yaml"),
         store_bytes=_folder_bytes(path / "store"),
-        notes=(*_missing(path, metrics), *notes),
+        notes=(*_ending(record), *_missing(path, metrics), *notes),
     )
-    return run
 
 
 def read_object(path: Path) -> Json:
@@ -89,14 +88,10 @@ def mapping(value: object) -> Json:
 
 
 def figure(value: object) -> float | None:
-    """The value where it is a finite number, else None (null, NaN, text and booleans are no figures)."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    """The value where it is a number that can be drawn, else None (null, NaN, text, booleans, 1e200)."""
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) < LARGEST:
         return None
-    try:
-        number = float(value)
-    except OverflowError:
-        return None
-    return number if math.isfinite(number) else None
+    return float(value)
 
 
 def figures(value: object) -> list[float]:
@@ -139,6 +134,16 @@ def _traces(path: Path, notes: list[str]) -> dict[str, NDArray[Any]]:
     except (ValueError, OSError, EOFError, KeyError, zipfile.BadZipFile) as error:
         notes.append(f"traces.npz could not be read to its end ({error}).")
     return arrays
+
+
+def _ending(record: Json) -> list[str]:
+    endings = {
+        "running": "The run had not ended when this page was written, or was killed.",
+        "interrupted": "The run was interrupted; resume it with: t4dm train resume=<this folder>",
+        "failed": "The run failed; the file FAILED holds the reason.",
+    }
+    status = record.get("status")
+    return [endings[status]] if isinstance(status, str) and status in endings else []
 
 
 def _missing(path: Path, metrics: Metrics) -> list[str]:

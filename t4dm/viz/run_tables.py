@@ -10,7 +10,7 @@ from rich.table import Table
 from t4dm.viz.runs import RunDiff, RunRow
 from t4dm.viz.text import NBSP, NONE, percent, seconds
 
-STATUS = {"finished": "green", "failed": "red", "broken": "red", "unfinished": "yellow"}
+COLOURS = {"done": "green", "failed": "red", "broken": "red", "interrupted": "yellow", "running": "cyan"}
 
 
 def runs_table(rows: Sequence[RunRow]) -> Table:
@@ -21,7 +21,7 @@ def runs_table(rows: Sequence[RunRow]) -> Table:
     for name in ("seed", "nights", "memory", "no memory", "shuffled", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
-        status = f"[{STATUS[row.status]}]{row.status}[/]"
+        status = f"[{COLOURS.get(row.status, 'default')}]{escape(row.status)}[/]"
         whole = (NONE if value is None else str(value) for value in (row.seed, row.nights))
         shares = (percent(value) for value in (row.memory, row.no_memory, row.shuffled))
         cells = (*whole, *shares, seconds(row.seconds))

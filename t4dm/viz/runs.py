@@ -14,12 +14,15 @@ from t4dm.viz.panels.provenance import flattened
 from t4dm.viz.recall_cells import recall_cells
 from t4dm.viz.run_folder import FILES, Json, figure, mapping, read_object, read_text
 
-FINISHED, FAILED, UNFINISHED, BROKEN = "finished", "failed", "unfinished", "broken"
+UNKNOWN, BROKEN = "unknown", "broken"
 MARKS = ("run.json", "config.yaml", "summary.json")
 
 
 class RunRow(NamedTuple):
-    """One run in a list. Accuracies are means over the distances; None where nothing was measured."""
+    """One run in a list. Accuracies are means over the distances; None where nothing was measured.
+
+    `status` is what run.json says (running, done, interrupted, failed), `broken` where it cannot be read.
+    """
 
     path: Path
     app: str
@@ -82,7 +85,7 @@ def _run_folders(outputs: Path) -> Iterator[Path]:
 def _row(folder: Path, outputs: Path) -> RunRow:
     try:
         run, summary = read_object(folder / "run.json"), read_object(folder / "summary.json")
-        status = FAILED if (folder / "FAILED").exists() else FINISHED if summary else UNFINISHED
+        status = str(run.get("status") or UNKNOWN)
     except BrokenRunFileError:
         run, summary, status = {}, {}, BROKEN
     place = folder.relative_to(outputs).parts
@@ -100,7 +103,7 @@ def _row(folder: Path, outputs: Path) -> RunRow:
         memory=means["memory"],
         no_memory=means["no_memory"],
         shuffled=means["shuffled"],
-        seconds=figure(mapping(summary.get("seconds")).get("total")),
+        seconds=figure(mapping(summary.get("seconds")).get("total", run.get("seconds"))),
     )
 
 

@@ -11,6 +11,8 @@ from typing import Literal
 from markupsafe import Markup, escape
 
 Anchor = Literal["start", "middle", "end"]
+START: Anchor = "start"
+END: Anchor = "end"
 CHARACTER_PX = 6.5  # mean advance of a sans-serif character at 12 px, on the safe side
 
 

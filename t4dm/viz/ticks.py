@@ -27,7 +27,7 @@ def nice_ticks(low: float, high: float, *, count: int = 5) -> Ticks:
 
     An empty or reversed range has one tick, at `low`.
     """
-    if not high > low:
+    if _single(low, high):
         return Ticks((low,), 1.0)
     step = nice_step(high - low, count)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
@@ -46,7 +46,7 @@ def integer_ticks(low: float, high: float, *, count: int = 5) -> Ticks:
 
 def widened(low: float, high: float, *, count: int = 5) -> tuple[float, float]:
     """The range pushed outward to the next round numbers; a single value gets room on both sides."""
-    if not high > low:
+    if _single(low, high):
         room = abs(low) * 0.1 or 1.0
         low, high = low - room, low + room
     step = nice_step(high - low, count)
@@ -54,12 +54,18 @@ def widened(low: float, high: float, *, count: int = 5) -> tuple[float, float]:
 
 
 def tick_text(value: float, step: float) -> str:
-    """A tick's number with as many decimals as the step needs: 0.25, 12, 3k, 1.5M."""
+    """A tick's number with as many decimals as the step needs: 0.25, 12, 30k, 1.5M, 2e+12."""
+    if max(abs(value), step) >= 1e10 or step < 1e-5:
+        return f"{value:.3g}"
     for limit, suffix in ((1e6, "M"), (1e4, "k")):
         if max(abs(value), step) >= limit:
             unit = 1e6 if suffix == "M" else 1e3
             return f"{value / unit:.{_decimals(step / unit)}f}{suffix}"
     return f"{value + 0.0:.{_decimals(step)}f}"
+
+
+def _single(low: float, high: float) -> bool:
+    return high - low <= 1e-12 * max(abs(low), abs(high), 1e-80)
 
 
 def _decimals(step: float) -> int:

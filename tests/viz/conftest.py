@@ -89,6 +89,7 @@ def make_night(index: int, rng: np.random.Generator, *, content: str = "") -> di
         "prototypes": 14 + index,
         "merged": 61,
         "pruned": 90,
+        "superseded": 7,
         "edges_strengthened": 212,
         "items_before": items,
         "items_after": items - 90,
@@ -100,8 +101,13 @@ def make_night(index: int, rng: np.random.Generator, *, content: str = "") -> di
         "mean_kappa_after": float(after.mean()),
         "seconds": 2.1,
         "replayed_samples": [{"id": f"m{i}", "content": fact, "kappa": 0.1 * i} for i in range(4)],
-        "cluster_samples": [{"prototype": fact, "members": [fact, "Mira rows an amber boat."]}],
-        "pruned_samples": [{"id": "p0", "content": "Nobody on the quay spoke.", "importance": 0.04}],
+        "cluster_samples": [
+            {"id": "c0", "content": fact, "size": 5, "members": [fact, "Mira rows an amber boat."]}
+        ],
+        "pruned_samples": [
+            {"id": "p0", "content": "Nobody on the quay spoke.", "reason": "weak", "importance": 0.04}
+        ],
+        "superseded_samples": [],
     }
 
 
@@ -152,6 +158,7 @@ def write_run(
     summary: dict[str, Any] | None = None,
     content: str = "",
     config: str = "",
+    status: str = "done",
 ) -> None:
     rng = np.random.default_rng(seed)
     (folder / "store").mkdir(parents=True)
@@ -160,14 +167,16 @@ def write_run(
     (folder / "nights.jsonl").write_text("".join(lines), encoding="utf-8")
     (folder / "summary.json").write_text(json.dumps(summary or make_summary(seed)), encoding="utf-8")
     record = {
-        "app": "train",
-        "experiment": "first_night",
+        "command": ["t4dm", "train", "experiment=first_night"],
         "seed": seed,
-        "started": "2026-03-01T12:00:00+00:00",
-        "git_sha": "3f1c2d9",
-        "git_dirty": False,
+        "parent": None,
+        "git": {"sha": "3f1c2d9", "dirty": False, "untracked": []},
         "versions": {"python": "3.11.9", "torch": "2.13.0", "numpy": "2.4.0"},
-        "machine": {"cpu": "2 cores", "memory_gib": 4},
+        "machine": {"processor": "x86_64", "cores": 2, "memory_gib": 3.8, "devices": ["cpu"]},
+        "started": "2026-03-01T12:00:00.000+00:00",
+        "ended": "2026-03-01T12:03:57.100+00:00",
+        "seconds": 237.1,
+        "status": status,
     }
     (folder / "run.json").write_text(json.dumps(record), encoding="utf-8")
     (folder / "config.yaml").write_text(

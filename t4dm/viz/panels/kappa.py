@@ -6,7 +6,7 @@ import numpy as np
 from markupsafe import Markup
 
 from t4dm.viz.chart import Chart
-from t4dm.viz.night import Night, read_night
+from t4dm.viz.night import Night, read_nights
 from t4dm.viz.panel import Figure, Panel
 from t4dm.viz.run_folder import RunFolder
 from t4dm.viz.text import number
@@ -17,7 +17,7 @@ MOST_NIGHTS = 12
 
 def build(run: RunFolder) -> Panel:
     """One small picture per night on common axes; of many nights, the first, the last and some between."""
-    nights = [read_night(index, line) for index, line in enumerate(run.nights, start=1)]
+    nights = read_nights(run.nights)
     drawn = [
         night for night in nights if night.kappa_before and len(night.kappa_before) == len(night.kappa_after)
     ]

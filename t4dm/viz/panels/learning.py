@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from t4dm.viz.over_training import Curve, chart_over_training, night_steps
+from t4dm.viz.over_training import Curve, chart_over_training, how_drawn, night_steps
 from t4dm.viz.panel import Figure, Panel
 from t4dm.viz.run_folder import RunFolder
 
@@ -19,8 +19,6 @@ RECALL = (
     (("train/recall_accuracy", "train/recall_accuracy_step"), "train", "s-train", True),
     (("val/recall_accuracy", "val/recall_accuracy_epoch"), "validation", "s-val", False),
 )
-MOVING = "Faint: every logged step; strong: its moving mean over a thirtieth of the run. "
-NIGHTS = "Dashed: nights of sleep."
 
 
 def build(run: RunFolder) -> Panel:
@@ -37,8 +35,7 @@ def build(run: RunFolder) -> Panel:
             missing.append(f"metrics.csv has no figures for: {title.lower()}.")
             continue
         svg = chart_over_training(curves, y_title=unit, name=title, nights=nights, y_range=span)
-        smooth = MOVING if any(curve.noisy and curve.series.x.size >= 60 for curve in curves) else ""
-        figures.append(Figure(svg, f"{title}. {smooth}{NIGHTS if nights else ''}".strip()))
+        figures.append(Figure(svg, f"{title}. {how_drawn(curves, nights)}".strip()))
     return Panel("learning", "Learning curves", figures=tuple(figures), missing=tuple(missing))
 
 

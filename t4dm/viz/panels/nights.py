@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from t4dm.viz.night import Cluster, Night, Sample, read_night
+from t4dm.viz.night import COUNTS, Cluster, Night, Sample, read_nights
 from t4dm.viz.panel import Fold, Panel, Table
 from t4dm.viz.run_folder import RunFolder
 from t4dm.viz.text import NONE, number, seconds, size
 
 OPEN_UP_TO = 1
 LONGEST = 220
-HEADS = (
-    "Night",
-    "Replayed",
-    "Prototypes",
-    "Merged",
-    "Pruned",
-    "Edges strengthened",
-    "Items",
-    "Store size",
-    "Time",
-)
+HEADS = ("Night", *COUNTS.values(), "Items", "Store size", "Time")
 
 
 def build(run: RunFolder) -> Panel:
     """One row per night; one fold per night with its samples, the last one open."""
-    nights = [read_night(index, line) for index, line in enumerate(run.nights, start=1)]
+    nights = read_nights(run.nights)
     if not nights:
         return Panel("nights", "Nights", missing=("No night of sleep was recorded.",))
     rows = tuple(_row(night) for night in nights)
@@ -52,6 +42,7 @@ def _fold(night: Night, *, open: bool) -> Fold:
         _sample_table("Replayed (sample)", night.replayed),
         _cluster_table(night.clusters),
         _sample_table("Pruned (sample)", night.pruned),
+        *([_sample_table("Superseded (sample)", night.superseded)] if night.superseded else []),
     )
     return Fold(f"Night {night.number}: what was replayed, clustered and pruned", tables, open=open)
 
@@ -69,9 +60,7 @@ def _cluster_table(clusters: tuple[Cluster, ...]) -> Table:
     caption = "Clustered (sample)"
     if not clusters:
         return Table((), (), f"{caption}: nothing recorded.")
-    rows = tuple(
-        (_cut(c.prototype) or NONE, _cut(" · ".join(c.members)), number(len(c.members))) for c in clusters
-    )
+    rows = tuple((_cut(c.prototype) or NONE, _cut(" · ".join(c.members)), number(c.size)) for c in clusters)
     return Table(("Prototype", "Made from", "Members"), rows, caption, frozenset({2}))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterator
 
 from t4dm.viz.panel import Fold, Panel, Table
@@ -9,13 +10,13 @@ from t4dm.viz.run_folder import Json, RunFolder, figure, mapping
 from t4dm.viz.text import seconds, size
 
 LONG = 160
-FIRST = ("experiment", "app", "command", "started", "seed", "git_sha", "git_dirty", "machine", "device")
+FIRST = ("status", "command", "seed", "started", "ended", "seconds", "parent", "git", "machine", "versions")
 
 
 def build_run(run: RunFolder) -> Panel:
     """run.json flattened to rows, then what the run cost."""
     missing = () if run.run else ("run.json is missing: seed, code, versions and machine are unknown.",)
-    fields = dict(flattened(run.run))
+    fields = dict(flattened({**run.run, **_typed(run.run)}))
     ordered = sorted(fields, key=lambda name: (_rank(name), name))
     rows = [
         (name, fields[name]) for name in ordered if len(fields[name]) <= LONG and "\n" not in fields[name]
@@ -64,6 +65,12 @@ def _plain(value: object) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     return str(value)
+
+
+def _typed(record: Json) -> Json:
+    """The command as it was typed, not as a list of words."""
+    words = record.get("command")
+    return {"command": shlex.join(str(word) for word in words)} if isinstance(words, list) else {}
 
 
 def _rank(name: str) -> int:

@@ -29,7 +29,7 @@ def build(run: RunFolder) -> Panel:
     return Panel(
         "recall",
         "Recall by distance",
-        figures=(Figure(_chart(cells, chance), caption, "wide"),),
+        figures=(Figure(_chart(cells, chance), caption, "middle"),),
         tables=(_table(cells, chance),),
         missing=() if chance is not None else ("summary.json names no chance level.",),
     )
@@ -39,9 +39,9 @@ def _chart(cells: Cells, chance: float | None) -> Markup:
     distances = all_distances(cells)
     names = [arm_style(arm).name for arm in cells] + ["chance"]
     chart = Chart(
-        width=1060.0,
-        height=400.0,
-        x=(-0.4, len(distances) - 0.6),
+        width=820.0,
+        height=380.0,
+        x=(-0.3, len(distances) - 0.75),
         y=(-2.0, 102.0),
         x_title="Distance between the fact and the question (windows)",
         y_title="Recall accuracy (%)",

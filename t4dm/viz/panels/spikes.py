@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from t4dm.viz.metrics import Series
-from t4dm.viz.over_training import Curve, chart_over_training, night_steps
+from t4dm.viz.over_training import Curve, chart_over_training, how_drawn, night_steps, traced
 from t4dm.viz.palette import block_class
 from t4dm.viz.panel import Figure, Panel
 from t4dm.viz.raster import MOST_NEURONS, Strip, raster
@@ -30,15 +30,15 @@ def build(run: RunFolder) -> Panel:
         figures.append(Figure(raster(strips, _tokens(run)), caption, "wide"))
     else:
         missing.append("traces.npz has no spikes of an example window.")
-    curves = _rates(run)
+    curves, nights = _rates(run), night_steps(run)
     if curves:
         svg = chart_over_training(
             curves,
             y_title="Firing rate (% of neurons per token)",
             name="Mean firing rate of each block over training",
-            nights=night_steps(run),
+            nights=nights,
         )
-        figures.append(Figure(svg, "Mean firing rate of each block over training."))
+        figures.append(Figure(svg, f"Mean firing rate of each block. {how_drawn(curves, nights)}"))
     else:
         missing.append("Neither traces.npz nor metrics.csv has firing rates.")
     return Panel("spikes", "Spikes", figures=tuple(figures), missing=tuple(missing))
@@ -57,23 +57,15 @@ def _tokens(run: RunFolder) -> list[str]:
 
 
 def _rates(run: RunFolder) -> list[Curve]:
-    rates, steps = run.traces.get("rates"), run.traces.get("steps")
-    if rates is not None and rates.ndim == 2 and rates.size and rates.dtype.kind in "uif":
-        x = np.asarray(
-            steps if steps is not None and steps.shape == rates.shape[:1] else np.arange(len(rates))
-        )
-        columns = {block: (x, rates[:, block]) for block in range(rates.shape[1])}
+    rates = run.traces.get("rates")
+    if rates is not None and rates.ndim == 2 and rates.dtype.kind in "uif":
+        found = {block: traced(run, RATE, rates[:, block]) for block in range(rates.shape[1])}
     else:
         names = {name: name.removeprefix(RATE) for name in run.metrics.columns if name.startswith(RATE)}
-        found = {
-            int(number): run.metrics.series(name) for name, number in names.items() if number.isdecimal()
-        }
-        columns = {block: (s.x, s.y) for block, s in sorted(found.items()) if s is not None}
-    curves = []
-    for block, (at, values) in columns.items():
-        y = np.asarray(values, dtype=np.float64)
-        kept = np.isfinite(y)
-        if kept.any():
-            series = Series(f"block {block}", np.asarray(at, dtype=np.float64)[kept], 100 * y[kept])
-            curves.append(Curve(series, f"block {block}", block_class(block), noisy=True))
-    return curves
+        blocks = {int(block): name for name, block in names.items() if block.isdecimal()}
+        found = {block: run.metrics.series(name) for block, name in sorted(blocks.items())}
+    return [
+        Curve(Series(s.name, s.x, 100 * s.y), f"block {block}", block_class(block), noisy=True)
+        for block, s in found.items()
+        if s is not None
+    ]

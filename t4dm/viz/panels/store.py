@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from t4dm.viz.metrics import Series
-from t4dm.viz.night import read_night
+from t4dm.viz.night import read_nights
 from t4dm.viz.over_training import Curve, chart_over_training, night_steps
 from t4dm.viz.panel import Figure, Panel, Table
 from t4dm.viz.run_folder import RunFolder, figure, mapping
@@ -61,8 +61,8 @@ def _bytes_at_nights(run: RunFolder, nights: list[float]) -> Series | None:
         return None
     points = [
         (step, value)
-        for step, line in zip(nights, run.nights, strict=True)
-        for value in read_night(0, line).bytes
+        for step, night in zip(nights, read_nights(run.nights), strict=True)
+        for value in night.bytes
         if value is not None
     ]
     if not points:

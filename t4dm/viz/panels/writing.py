@@ -6,8 +6,8 @@ import numpy as np
 from markupsafe import Markup
 
 from t4dm.viz.chart import Chart
-from t4dm.viz.metrics import Column, Series
-from t4dm.viz.over_training import Curve, chart_over_training, night_steps
+from t4dm.viz.metrics import Column
+from t4dm.viz.over_training import Curve, chart_over_training, how_drawn, night_steps, traced
 from t4dm.viz.panel import Figure, Panel
 from t4dm.viz.run_folder import RunFolder, figure
 from t4dm.viz.text import number, percent
@@ -24,17 +24,19 @@ def build(run: RunFolder) -> Panel:
         figures.append(Figure(_histogram(tau), _tau_caption(tau)))
     else:
         missing.append("traces.npz has no gate values tau.")
-    curves = _curves(run)
+    curves, nights = _curves(run), night_steps(run)
     if curves:
         top = max(float(curve.series.y.max()) for curve in curves)
         svg = chart_over_training(
             curves,
-            y_title="Share of offered spans, gate (0 to 1)",
+            y_title="Write rate and mean tau (0 to 1)",
             name="Write rate over training",
-            nights=night_steps(run),
+            nights=nights,
             y_range=(0.0, max(widened(0.0, top)[1], 0.1)),
         )
-        figures.append(Figure(svg, "Write rate: share of the offered spans that were stored."))
+        figures.append(
+            Figure(svg, f"Share of the offered spans that were stored. {how_drawn(curves, nights)}")
+        )
     else:
         missing.append("Neither traces.npz nor metrics.csv has a write rate.")
     return Panel("writing", "Writing to memory", _lead(run), tuple(figures), missing=tuple(missing))
@@ -88,12 +90,9 @@ def _tau_caption(tau: Column) -> str:
 
 def _curves(run: RunFolder) -> list[Curve]:
     rate = run.metrics.series("write/rate")
-    trace, steps = run.traces.get("write_rate"), run.traces.get("steps")
+    trace = run.traces.get("write_rate")
     if rate is None and trace is not None and trace.ndim == 1 and trace.dtype.kind in "uif":
-        y = trace.astype(np.float64)
-        x = np.asarray(steps if steps is not None and steps.shape == y.shape else np.arange(y.size))
-        kept = np.isfinite(y)
-        rate = Series("write_rate", x[kept].astype(np.float64), y[kept]) if kept.any() else None
+        rate = traced(run, "write_rate", trace)
     tau = run.metrics.series("write/tau_mean")
     curves = [Curve(rate, "write rate", "s-memory", noisy=True)] if rate is not None else []
     return curves + ([Curve(tau, "mean tau", "s-train", noisy=True)] if tau is not None else [])
