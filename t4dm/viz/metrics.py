@@ -67,8 +67,7 @@ def smoothed(values: Column, *, window: int) -> Column:
     total = np.concatenate([[0.0], np.cumsum(values)])
     start = np.clip(np.arange(values.size) - half, 0, None)
     stop = np.clip(np.arange(values.size) + half + 1, None, values.size)
-    mean: LARGEST = 1e100  # what lies beyond overflows as soon as an axis is laid out
-Column = (total[stop] - total[start]) / (stop - start)
+    mean: Column = (total[stop] - total[start]) / (stop - start)
     return mean
 
 

@@ -67,7 +67,7 @@ def chart_over_training(
 
 
 def traced(run: RunFolder, name: str, values: NDArray[Any]) -> Series | None:
-    """The finite points of an array `[n]` of traces.npz, against its `steps` where they fit, else against 0..n-1."""
+    """The finite points of an array `[n]` of traces.npz, against its `steps` where they fit."""
     y = np.asarray(values, dtype=np.float64)
     steps = run.traces.get("steps")
     fits = steps is not None and steps.shape == y.shape and steps.dtype.kind in "uif"
