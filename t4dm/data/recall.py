@@ -55,6 +55,7 @@ class RecallTask:
         facts: facts (or updates) told in each window that tells.
         telling: how many of the first windows tell facts; None = all.
         questions: questions in each window in which some fact is old enough.
+        asking: the first window that asks.
         distances: allowed distances in windows between telling and asking; 0 asks within the window.
         update_rate: share of tellings that supersede an earlier fact.
         distractors: distractor sentences in a window.
@@ -65,6 +66,7 @@ class RecallTask:
     facts: int = 3
     telling: int | None = None
     questions: int = 2
+    asking: int = 0
     distances: tuple[int, ...] | list[int] = (1, 2, 3, 4, 5)
     update_rate: float = 0.15
     distractors: int = 1
@@ -81,7 +83,8 @@ class RecallTask:
         told = [self._tell(w, cast, world, rng) for _ in range(self.facts if tells else 0)]
         told += [_distractor(rng) for _ in range(self.distractors)]
         order = rng.permutation(len(told)) if not _has_update(told) else np.arange(len(told))
-        return (*(told[i] for i in order), *self._ask(w, world, rng))
+        asked = self._ask(w, world, rng) if w >= self.asking else []
+        return (*(told[i] for i in order), *asked)
 
     def _tell(self, w: int, cast: list[str], world: _World, rng: np.random.Generator) -> Sentence:
         if world.value and rng.random() < self.update_rate:
@@ -98,12 +101,13 @@ class RecallTask:
         return Sentence(form(*key, value), kind, key)  # type: ignore[arg-type]
 
     def _ask(self, w: int, world: _World, rng: np.random.Generator) -> list[Sentence]:
-        """Questions at evenly drawn distances; each fact is asked at most once in a window."""
+        """Questions that take turns among the distances, in random order; a fact is asked at most once in a window."""
         by_distance = {d: [k for k, t in world.told.items() if w - t == d] for d in self.distances}
         asked: list[Sentence] = []
+        turn: list[int] = []
         while len(asked) < self.questions and any(by_distance.values()):
-            open_distances = [d for d, keys in by_distance.items() if keys]
-            d = open_distances[rng.integers(len(open_distances))]
+            turn = turn or [d for d in rng.permutation(self.distances).tolist() if by_distance[d]]
+            d = turn.pop()
             key = by_distance[d].pop(int(rng.integers(len(by_distance[d]))))
             asked.append(Sentence(words.question(*key), "question", key, world.value[key], d))
         return asked
