@@ -101,12 +101,14 @@ class MemoryWriter:
         return Written(written, tau, np.array([i is not None for i in written]), facts)
 
     def state_dict(self) -> dict[str, Any]:
-        """The gate; spans still waiting for their first use are let go."""
-        return {"gate": self.gate.state_dict()}
+        """The gate and the spans still waiting for their first use, as plain values."""
+        waiting = {name: row.tolist() for name, row in self._pending.items()}
+        return {"gate": self.gate.state_dict(), "waiting": waiting}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         self.gate.load_state_dict(state["gate"])
-        self._pending.clear()
+        waiting = state.get("waiting", {})
+        self._pending = OrderedDict((name, np.asarray(row, np.float32)) for name, row in waiting.items())
 
     def _kinds(self, model: MemoryLM, ids: Tensor, spans: list[tuple[int, int, int]]) -> NDArray[np.float32]:
         """`[N, 24]`: what words a span is made of, by a fixed projection of its mean embedding."""
