@@ -426,3 +426,12 @@ class BundleStateError(T4DMError):
             f"the state of a checkpoint must be plain values, but {problem}; "
             "pass tensors as tensors=, and numbers, strings, lists and dicts as state="
         )
+
+
+class UnknownQueryError(T4DMError):
+    """A graph was asked for a query template it does not have."""
+
+    def __init__(self, *, name: str, known: list[str]) -> None:
+        super().__init__(
+            f"there is no query {name!r}; use one of {', '.join(known)}, or add it with register({name!r}, function)"
+        )
