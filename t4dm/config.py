@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import functools
 import importlib
 import inspect
 import types
@@ -64,16 +65,37 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return typing.cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
 
 
-def build(node: Any, **injected: Any) -> Any:
-    """Instantiate `node` and everything under it; `injected` arguments are what only the app can give.
+def build(node: Mapping[str, Any], **given: Any) -> Any:
+    """Instantiate a plain `node`; nodes marked `_partial_`, at the top or below, are completed from `given`.
+
+    Args:
+        node: from `plain`, with a `_target_`.
+        given: what only the app can give, for example the open store; each constructor gets those that it has a
+            name for.
 
     Raises:
-        T4DMError: what the constructor raised itself, unwrapped.
+        T4DMError: what a constructor raised itself, unwrapped.
     """
+    parts = {
+        key: build(value, **given)
+        for key, value in node.items()
+        if isinstance(value, Mapping) and value.get("_partial_")
+    }
+    rest = {key: value for key, value in node.items() if key not in parts}
+    make = _instantiate({**rest, "_partial_": True})
+    takes = inspect.signature(make).parameters
+    fitting = {
+        key: value for key, value in given.items() if key in takes and key not in {*parts, *make.keywords}
+    }
+    return make(**parts, **fitting) if parts or node.get("_partial_") else make()
+
+
+def _instantiate(node: Mapping[str, Any]) -> functools.partial[Any]:
     whitelist = getattr(hydra.utils, "execution_whitelist", None)  # exists from hydra 1.4 on
     try:
         with whitelist(TRUSTED) if whitelist else contextlib.nullcontext():
-            return hydra.utils.instantiate(node, _convert_="all", **injected)
+            made: functools.partial[Any] = hydra.utils.instantiate(node, _convert_="all")
+            return made
     except InstantiationException as error:
         if isinstance(error.__cause__, T4DMError | OSError):
             raise error.__cause__ from None
@@ -178,6 +200,8 @@ def locate(target: str) -> Callable[..., Any]:
             if error.name and not ".".join(parts[:cut]).startswith(error.name):
                 raise ConfigError([f"{target} needs {error.name}; run: pip install {error.name}"]) from error
             continue
+        except ImportError as error:
+            raise ConfigError([f"{target} does not import ({error}); repair it, then check again"]) from error
         for name in parts[cut:]:
             if not hasattr(found, name):
                 raise ConfigError([f"no {name!r} in {'.'.join(parts[:cut])}; {_suggest(name, dir(found))}"])

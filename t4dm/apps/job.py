@@ -42,10 +42,11 @@ def app(name: str) -> Callable[[Task], Callable[[], None]]:
 
 
 def guarded(task: Callable[[DictConfig], float | None], cfg: DictConfig) -> float | None:
-    """Run one job. In a sweep a failure becomes NaN, so that the other jobs run.
+    """Run one job; a failure leaves FAILED and one line. In a sweep it becomes NaN, and the other jobs run.
 
     Raises:
-        T4DMError: the failure, where this is the only job.
+        SystemExit: this is the only job and it failed (1), or it was interrupted (130). Hydra would print a
+            preamble for any other exception.
     """
     folder = Path(cfg.paths.output)
     try:
@@ -57,7 +58,7 @@ def guarded(task: Callable[[DictConfig], float | None], cfg: DictConfig) -> floa
         failed = error if isinstance(error, T4DMError) else JobFailedError(error, str(folder))
         _leave_failed(folder, error)
         if HydraConfig.get().mode != RunMode.MULTIRUN:
-            raise failed from error
+            fail(failed)
         sys.stderr.write(f"t4dm: {failed}\n")
         return math.nan
 
@@ -81,7 +82,7 @@ def run(main: Callable[[], None], name: str) -> None:
         main()
     except T4DMError as error:
         fail(error)
-    except CompactHydraException as error:
+    except (CompactHydraException, ValueError) as error:  # jobs raise neither: these come from composing
         fail(explain(error, name))
 
 
@@ -91,9 +92,13 @@ def fail(error: Exception) -> NoReturn:
     raise SystemExit(1)
 
 
-def explain(error: CompactHydraException, name: str) -> T4DMError:
+def explain(error: Exception, name: str) -> T4DMError:
     """What Hydra says in a paragraph, in a sentence that ends with the fix."""
     text = str(error)
+    if "Config group override" in text:
+        return OverrideError(
+            "a group of configs takes a name", f"write key=value, for example: t4dm {name} data=recall"
+        )
     if isinstance(error, MissingConfigException) and error.missing_cfg_file and error.options is not None:
         group, _, choice = str(error.missing_cfg_file).rpartition("/")
         return OverrideError(f"no {group} {choice!r}", f"choose one of: {', '.join(sorted(error.options))}")
