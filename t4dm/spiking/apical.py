@@ -82,7 +82,7 @@ class ApicalGate(nn.Module):
         )
         opening = a + self.calcium_gain * F.relu(calcium - self.calcium_threshold)
         y = b * torch.sigmoid(opening) * (0.5 + 0.5 * s_b)
-        predicted = self._predict(fired.membrane - self.neurons.threshold * fired.spikes, state, context)
+        predicted = self._predict(self.neurons.after_reset(fired, context), state, context)
         routed, coefficients = self.capsules(y, predicted)
         error = (b - predicted).square().mean(dim=-1)
         return ApicalOutput(

@@ -88,6 +88,15 @@ class Neurons(nn.Module):
             out = out * context.mask.unsqueeze(-1)
         return LIFTrajectory(out, u, LIFState(last))
 
+    def after_reset(self, out: LIFTrajectory, context: Context) -> Tensor:
+        """The membrane u that each step leaves behind `[B, T, D]`; on padding it is the frozen one."""
+        if self.neuron != "lif":
+            return out.membrane
+        level: Tensor | float = self.threshold
+        if context.signal is not None:
+            level = level + threshold_shift(context.signal, out.membrane.shape[-1])
+        return out.membrane - level * out.spikes
+
     @torch.no_grad()
     def calibrate(self, current: Tensor, state: LIFState, context: Context) -> float:
         """Scale the gains by one factor so that the mean rate on this current hits the target (bisection on its log).

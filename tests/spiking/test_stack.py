@@ -236,8 +236,13 @@ def test_local_goodness_trains_its_own_block_only() -> None:
     stack = make()
     out = stack(stream(2, 12, 32), local=True)
     out.aux.goodness[1].mean().backward()
-    assert all(p.grad is None for p in stack.blocks[0].parameters())
-    assert any(p.grad is not None and float(p.grad.abs().max()) > 0 for p in stack.blocks[1].parameters())
+
+    def reached(index: int) -> bool:
+        grads = [p.grad for p in stack.blocks[index].parameters() if p.grad is not None]
+        return any(float(grad.abs().max()) > 0 for grad in grads)
+
+    assert not reached(0)
+    assert reached(1)
 
 
 def test_modulators_change_the_output_off_baseline_and_nothing_at_it() -> None:
