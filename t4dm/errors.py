@@ -435,3 +435,7 @@ class UnknownQueryError(T4DMError):
         super().__init__(
             f"there is no query {name!r}; use one of {', '.join(known)}, or add it with register({name!r}, function)"
         )
+
+
+class LearningRuleError(T4DMError):
+    """A learning rule was given a setting or a tensor that it cannot work with; the message says which and what to set."""
