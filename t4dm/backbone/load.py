@@ -1,4 +1,6 @@
-"""Load a frozen causal language model: the shipped tiny one, or any decoder of the hub by name and revision."""
+"""Load a frozen causal language model: the shipped tiny one, or any decoder of the hub by name and
+revision.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +10,13 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    DynamicCache,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from t4dm.errors import BackboneUnavailableError, InsertionPointError, MissingExtra
 
@@ -19,7 +27,8 @@ TINY = Path(__file__).parent / "tiny"
 class Backbone:
     """A causal language model whose own weights are frozen, and its tokenizer.
 
-    `model` is the hub class, wrapped by peft once LoRA is added; `decoder` is always the inner stack of layers.
+    `model` is the hub class, wrapped by peft once LoRA is added; `decoder` is always the inner stack of
+    layers.
     """
 
     model: nn.Module
@@ -103,6 +112,11 @@ def freeze(model: nn.Module) -> None:
     peft's `prepare_model_for_kbit_training` would also cast the embedding to float32, over 1 GB at 3B.
     """
     model.requires_grad_(False)
+
+
+def new_cache() -> DynamicCache:
+    """An empty key-value cache, for token-by-token decoding."""
+    return DynamicCache()
 
 
 def _nf4(compute: torch.dtype) -> Any:

@@ -20,7 +20,8 @@ def add_lora(
     dropout: float = 0.0,
     targets: Sequence[str] = ("q_proj", "v_proj"),
 ) -> Backbone:
-    """Wrap the targeted linear layers with W + (alpha / rank) * B A, B = 0 at the start, so nothing changes yet.
+    """Wrap the targeted linear layers with W + (alpha / rank) * B A, B = 0 at the start, so nothing changes
+    yet.
 
     Args:
         rank: r, the width of A and B.
@@ -31,7 +32,9 @@ def add_lora(
     Raises:
         LoraTargetError: a target names no linear layer of this backbone.
     """
-    linear = {name.rsplit(".", 1)[-1] for name, m in backbone.decoder.named_modules() if isinstance(m, nn.Linear)}
+    linear = {
+        name.rsplit(".", 1)[-1] for name, m in backbone.decoder.named_modules() if isinstance(m, nn.Linear)
+    }
     if unknown := sorted(set(targets) - linear):
         raise LoraTargetError(unknown, sorted(linear))
     config = LoraConfig(

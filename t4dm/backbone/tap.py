@@ -1,6 +1,7 @@
 """Doors into the residual stream between two decoder layers: one to read it, one to add to it.
 
-Both are hooks on a decoder layer. A module is never inserted into `layers`, which transformers slices and indexes.
+Both are hooks on a decoder layer. A module is never inserted into `layers`, which transformers slices and
+indexes.
 """
 
 from __future__ import annotations
@@ -22,11 +23,13 @@ Adapter = Callable[[Tensor], Tensor]
 def inserted(backbone: Backbone, layer: int, adapter: Adapter) -> Iterator[None]:
     """Within the block, decoder layer `layer` receives `adapter(stream)` instead of the stream.
 
-    Gradients flow through, down to the LoRAs of the layers below. The hook stands outside the layer's activation
-    checkpoint, so it is called once for each forward pass.
+    Gradients flow through, down to the LoRAs of the layers below. The hook stands outside the layer's
+    activation checkpoint, so it is called once for each forward pass.
     """
 
-    def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def before(
+        _module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         if args:
             return (adapter(args[0]), *args[1:]), kwargs
         return args, {**kwargs, "hidden_states": adapter(kwargs["hidden_states"])}
@@ -51,7 +54,9 @@ def _stop(stream: Tensor) -> Tensor:
 
 
 def stream_at(backbone: Backbone, layer: int, input_ids: Tensor, attention_mask: Tensor) -> Tensor:
-    """The residual stream `[B, T, W]` that enters decoder layer `layer`, without gradient; upper layers do not run."""
+    """The residual stream `[B, T, W]` that enters decoder layer `layer`, without gradient; upper layers
+    do not run.
+    """
     try:
         with torch.no_grad(), inserted(backbone, layer, _stop):
             backbone.decoder(input_ids=input_ids, attention_mask=attention_mask, use_cache=False)

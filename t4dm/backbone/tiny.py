@@ -1,4 +1,6 @@
-"""The tiny backbone: a Qwen2 causal language model of about a million parameters, and its tokenizer, made from text."""
+"""The tiny backbone: a Qwen2 causal language model of about a million parameters, and its tokenizer, made
+from text.
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,9 @@
 """Recall episodes: facts told in one window, asked one to many windows later.
 
-An episode is a sequence of windows. A window holds facts about entities, updates that supersede them, distractors, and
-questions about what *earlier* windows told (or, with `distances=(0,)`, about this window). The answer to a question is
-the value told last, so every answer is exact, and guessing within the attribute succeeds once in sixteen times.
+An episode is a sequence of windows. A window holds facts about entities, updates that supersede them,
+distractors, and questions about what *earlier* windows told (or, with `distances=(0,)`, about this window).
+The answer to a question is the value told last, so every answer is exact, and guessing within the attribute
+succeeds once in sixteen times.
 """
 
 from __future__ import annotations
@@ -78,7 +79,9 @@ class RecallTask:
         world = _World()
         return Episode(session, tuple(self._window(w, cast, world, rng) for w in range(self.windows)))
 
-    def _window(self, w: int, cast: list[str], world: _World, rng: np.random.Generator) -> tuple[Sentence, ...]:
+    def _window(
+        self, w: int, cast: list[str], world: _World, rng: np.random.Generator
+    ) -> tuple[Sentence, ...]:
         tells = self.telling is None or w < self.telling
         told = [self._tell(w, cast, world, rng) for _ in range(self.facts if tells else 0)]
         told += [_distractor(rng) for _ in range(self.distractors)]
@@ -101,7 +104,9 @@ class RecallTask:
         return Sentence(form(*key, value), kind, key)  # type: ignore[arg-type]
 
     def _ask(self, w: int, world: _World, rng: np.random.Generator) -> list[Sentence]:
-        """Questions that take turns among the distances, in random order; a fact is asked at most once in a window."""
+        """Questions that take turns among the distances, in random order; a fact is asked at most once in
+        a window.
+        """
         by_distance = {d: [k for k, t in world.told.items() if w - t == d] for d in self.distances}
         asked: list[Sentence] = []
         turn: list[int] = []
@@ -124,7 +129,9 @@ def _distractor(rng: np.random.Generator) -> Sentence:
 
 
 def mqar(*, pairs: int = 4, windows: int = 2, distance: int = 1) -> RecallTask:
-    """Multi-query associative recall (Arora et al. 2023, Zoology) in words: `pairs` told, then all of them asked."""
+    """Multi-query associative recall (Arora et al. 2023, Zoology) in words: `pairs` told, then all of
+    them asked.
+    """
     return RecallTask(
         windows=windows,
         facts=pairs,

@@ -16,9 +16,11 @@ _STREAMS = {"train": 0, "val": 1, "test": 2, "count": 3}
 
 
 class RecallDataModule(pl.LightningDataModule):
-    """Episodes drawn from (seed, split, epoch, lane), so every step can be made again and the splits never meet.
+    """Episodes drawn from (seed, split, epoch, lane), so every step can be made again and the splits never
+    meet.
 
-    A step is one window of `lanes` episodes; after `task.windows` steps the lanes take up new episodes. Windows keep their
+    A step is one window of `lanes` episodes; after `task.windows` steps the lanes take up new episodes.
+    Windows keep their
     order: what a window tells is written before a later one asks.
 
     Args:
@@ -55,7 +57,12 @@ class RecallDataModule(pl.LightningDataModule):
         self.task, self.held_out = task, held_out or task
         self.lanes, self.rounds, self.val_rounds, self.seed = lanes, rounds, val_rounds, seed
         self.encoder = WindowEncoder(
-            encode=encode, length=length, reads=reads, writes=writes, pad_id=pad_id, answer_weight=answer_weight
+            encode=encode,
+            length=length,
+            reads=reads,
+            writes=writes,
+            pad_id=pad_id,
+            answer_weight=answer_weight,
         )
         self._drawn: dict[tuple[str, int, int], list[Episode]] = {}
 

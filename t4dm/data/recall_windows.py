@@ -22,8 +22,8 @@ NO_SPAN = -1
 class WindowEncoder:
     """Turns windows of sentences into one batch of `T` tokens.
 
-    A sentence is encoded with a leading space and cached. Reads are the questions' spans, writes the spans of everything
-    that is told. Loss weights: answers `answer_weight`, every other token 1, padding 0.
+    A sentence is encoded with a leading space and cached. Reads are the questions' spans, writes the spans
+    of everything that is told. Loss weights: answers `answer_weight`, every other token 1, padding 0.
 
     Args:
         encode: text to token ids.

@@ -8,9 +8,15 @@ from torch.nn.functional import cross_entropy, softplus
 
 
 def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy in nats of each label given the tokens before it, `[B, T]`; 0 at the first token and at label -100."""
-    losses = cross_entropy(logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), reduction="none", ignore_index=-100)
-    return torch.cat([torch.zeros_like(losses[:0]).new_zeros(labels.shape[0], 1), losses.view(labels.shape[0], -1)], dim=1)
+    """Cross-entropy in nats of each label given the tokens before it, `[B, T]`; 0 at the first token and
+    at label -100.
+    """
+    losses = cross_entropy(
+        logits[:, :-1].float().flatten(0, 1), labels[:, 1:].flatten(), reduction="none", ignore_index=-100
+    )
+    return torch.cat(
+        [torch.zeros_like(losses[:0]).new_zeros(labels.shape[0], 1), losses.view(labels.shape[0], -1)], dim=1
+    )
 
 
 def weighted_mean(losses: Tensor, labels: Tensor, weights: Tensor | None) -> Tensor:
@@ -22,7 +28,8 @@ def weighted_mean(losses: Tensor, labels: Tensor, weights: Tensor | None) -> Ten
 
 
 def goodness_loss(positive: Tensor, negative: Tensor, *, threshold: float = 1.0) -> Tensor:
-    """Forward-forward loss (Hinton 2022, sec. 2): softplus(theta - G+) + softplus(G- - theta), mean over all entries.
+    """Forward-forward loss (Hinton 2022, sec. 2): softplus(theta - G+) + softplus(G- - theta), mean over
+    all entries.
 
     Args:
         positive: goodness with the right memories, any shape; 1 is the target firing rate.

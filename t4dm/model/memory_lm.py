@@ -1,9 +1,12 @@
-"""The language model with a memory: a frozen backbone, the cortical stack between two of its layers, T4DX behind it."""
+"""The language model with a memory: a frozen backbone, the cortical stack between two of its layers, T4DX
+behind it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from contextlib import nullcontext
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -23,6 +26,15 @@ from t4dm.spiking.stack import CorticalStack
 from t4dm.spiking.state import StackAux, StackState
 
 
+class MemoryRows(NamedTuple):
+    """Recalled memories as the stack reads them."""
+
+    states: Tensor
+    """`[B, M, D]`, one row for each token of each recalled item."""
+    visible: Tensor
+    """`[B, T, M]`, which rows each position may read."""
+
+
 class MemoryLMOutput(NamedTuple):
     """What one forward pass gives."""
 
@@ -37,15 +49,20 @@ class MemoryLMOutput(NamedTuple):
     negative_aux: StackAux | None
     """The same with another row's memories, for the goodness loss."""
     recall: Recall | None
-    """What was recalled, one row for each (row, read) of the batch, or None where the memory was not asked."""
+    """What was recalled, one row for each (row, read) of the batch, or None where the memory was not
+    asked.
+    """
+    rows: MemoryRows | None
+    """The same as the stack read it."""
 
 
 class MemoryLM(nn.Module):
-    """Layers below -> tap -> normalise, project -> cortical stack with recalled memories -> project, gate -> layers above.
+    """Layers below -> tap -> normalise, project -> cortical stack with recalled memories -> project, gate
+    -> layers above.
 
-    A recalled item is read as token-level states: its stored tokens pass through the layers below the insertion (as in
-    RETRO, Borgeaud et al. 2022), so the stack sees memories in the form in which it sees the text. Search keys are made of
-    words (`LexicalEmbedder`), so they stay valid while the model learns.
+    A recalled item is read as token-level states: its stored tokens pass through the layers below the
+    insertion (as in RETRO, Borgeaud et al. 2022), so the stack sees memories in the form in which it sees
+    the text. Search keys are made of words (`LexicalEmbedder`), so they stay valid while the model learns.
 
     Args:
         backbone: frozen, with or without LoRA.
@@ -94,38 +111,52 @@ class MemoryLM(nn.Module):
         reads: Reads | None = None,
         memory: Memory | None = None,
         policy: Policy | None = None,
+        rows: MemoryRows | None = None,
+        cache: Any = None,
         modulators: Neuromod = BASELINE,
         reset: Tensor | None = None,
         negatives: int = 0,
+        bypass: bool = False,
+        count_accesses: bool = True,
     ) -> MemoryLMOutput:
         """One pass over `[B, T]` tokens.
 
         Args:
             input_ids: `[B, T]`.
-            attention_mask: `[B, T]`, False at padding.
+            attention_mask: `[B, T]`, False at padding; with a cache `[B, past + T]`.
             labels: `[B, T]`, the token itself or -100; the shift is made here.
             loss_weights: `[B, T]`.
             state: of the stack, from the window before; None starts anew.
             reads: where the memory is asked; needs `memory`.
             memory: what is asked.
             policy: which memories count; all by default.
+            rows: memories that were recalled before, instead of asking anew.
+            cache: the backbone's key-value cache (a transformers `Cache`), extended in place.
             modulators: levels of the four neuromodulators.
             reset: `[B, T]`, True where a new document starts.
             negatives: rows for which the stack runs a second time with another row's memories.
+            bypass: leave the stack out; what remains is the backbone with its LoRA.
+            count_accesses: whether what is recalled counts as used.
         """
-        mask = torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
-        recall = self.recall(input_ids, reads, memory, policy or AnyPolicy()) if self.stack is not None else None
-        adapter = _Adapter(self, mask, reset, state, modulators, negatives)
+        mask = (
+            torch.ones_like(input_ids, dtype=torch.bool) if attention_mask is None else attention_mask.bool()
+        )
+        bypass = bypass or self.stack is None
+        recall = None
+        if not bypass:
+            recall = self.recall(input_ids, reads, memory, policy or AnyPolicy(), count=count_accesses)
         if recall is not None and reads is not None:
-            adapter.rows, adapter.rows_mask = self._read(recall, reads, input_ids)
-        if self.stack is None:
-            logits = self.language_model(input_ids=input_ids, attention_mask=mask, use_cache=False).logits
-        else:
-            with inserted(self.backbone, self.insert_at, adapter):
-                logits = self.language_model(input_ids=input_ids, attention_mask=mask, use_cache=False).logits
+            rows = self._read(recall, reads, input_ids)
+        adapter = _Adapter(self, mask[:, -input_ids.shape[1] :], reset, state, modulators, negatives, rows)
+        with nullcontext() if bypass else inserted(self.backbone, self.insert_at, adapter):
+            logits = self.language_model(
+                input_ids=input_ids, attention_mask=mask, past_key_values=cache, use_cache=cache is not None
+            ).logits
         losses = None if labels is None else token_losses(logits, labels)
         loss = None if losses is None or labels is None else weighted_mean(losses, labels, loss_weights)
-        return MemoryLMOutput(logits, loss, losses, adapter.state, adapter.aux, adapter.negative_aux, recall)
+        return MemoryLMOutput(
+            logits, loss, losses, adapter.state, adapter.aux, adapter.negative_aux, recall, rows
+        )
 
     def keys(self, input_ids: Tensor, spans: Sequence[tuple[int, int, int]]) -> NDArray[np.float32]:
         """Search keys `[N, K]` of token spans `(row, start, end)`; an empty span gives zeros."""
@@ -135,30 +166,43 @@ class MemoryLM(nn.Module):
         return self.embedder.encode([ids[row, start:end].tolist() for row, start, end in spans])
 
     def recall(
-        self, input_ids: Tensor, reads: Reads | None, memory: Memory | None, policy: Policy
+        self,
+        input_ids: Tensor,
+        reads: Reads | None,
+        memory: Memory | None,
+        policy: Policy,
+        *,
+        count: bool = True,
     ) -> Recall | None:
         """Ask the memory at every read of the batch, in one search; None where there is nothing to ask."""
         if memory is None or reads is None or not bool((reads.end > 0).any()):
             return None
         batch, count = reads.end.shape
-        spans = [(b, max(int(reads.start[b, q]), 0), max(int(reads.end[b, q]), 0)) for b in range(batch) for q in range(count)]
+        spans = [
+            (b, max(int(reads.start[b, q]), 0), max(int(reads.end[b, q]), 0))
+            for b in range(batch)
+            for q in range(count)
+        ]
         sessions = [reads.sessions[b] for b in range(batch) for _ in range(count)]
-        found = memory.read(torch.from_numpy(self.keys(input_ids, spans)), policy=policy, k=self.recalled, sessions=sessions)
+        queries = torch.from_numpy(self.keys(input_ids, spans))
+        found = memory.read(queries, policy=policy, k=self.recalled, sessions=sessions, count=count)
         asked = (reads.end > 0).reshape(-1, 1).to(found.mask.device)
         return found._replace(mask=found.mask & asked)
 
-    def _read(self, recall: Recall, reads: Reads, input_ids: Tensor) -> tuple[Tensor, Tensor]:
-        """Memory rows `[B, M, D]` for the stack and who sees them, `[B, T, M]`."""
+    def _read(self, recall: Recall, reads: Reads, input_ids: Tensor) -> MemoryRows:
+        """Recalled items as rows for the stack."""
         batch, length = input_ids.shape
         rows = recall_rows(recall, batch=batch, limit=self.recall_tokens, pad_id=0, device=input_ids.device)
         states = self._encode(rows)
         k, per_item = recall.mask.shape[1], rows.tokens.shape[1]
         seen = visibility(reads, length).to(input_ids.device).repeat_interleave(k * per_item, dim=-1)
         filled = rows.mask[rows.content] & rows.found[..., None]
-        return states.flatten(1, 2), seen & filled.flatten(1)[:, None]
+        return MemoryRows(states.flatten(1, 2), seen & filled.flatten(1)[:, None])
 
     def _encode(self, rows: RecallRows) -> Tensor:
-        """Token-level states `[B, Q * k, L, D]`: contents through the lower layers, then through the stack's entry."""
+        """Token-level states `[B, Q * k, L, D]`: contents through the lower layers, then through the
+        stack's entry.
+        """
         stream = stream_at(self.backbone, self.insert_at, rows.tokens, rows.mask)
         entered = self.entry(stream)[rows.content]
         return entered + self.recency[rows.recency][:, :, None]
@@ -190,31 +234,43 @@ class _Adapter:
         state: StackState | None,
         modulators: Neuromod,
         negatives: int,
+        rows: MemoryRows | None,
     ) -> None:
         self._model, self._mask, self._reset, self._modulators = model, mask, reset, modulators
-        self._negatives = negatives
-        self.state, self.aux, self.negative_aux = state, None, None  # type: ignore[var-annotated]
-        self.rows: Tensor | None = None
-        self.rows_mask: Tensor | None = None
+        self._negatives, self._rows = negatives, rows
+        self.state: StackState | None = state
+        self.aux: StackAux | None = None
+        self.negative_aux: StackAux | None = None
 
     def __call__(self, stream: Tensor) -> Tensor:
         model = self._model
         assert model.stack is not None
         e = model.entry(stream)
+        states, visible = self._rows if self._rows is not None else (None, None)
         out = model.stack(
-            e, self.state, recall=self.rows, recall_mask=self.rows_mask, modulators=self._modulators,
-            mask=self._mask, reset=self._reset,
+            e,
+            self.state,
+            recall=states,
+            recall_mask=visible,
+            modulators=self._modulators,
+            mask=self._mask,
+            reset=self._reset,
         )
-        if self._negatives and self.rows is not None and self.rows_mask is not None:
-            self.negative_aux = self._wrong_memories(e.detach())
+        if self._negatives and self._rows is not None:
+            self.negative_aux = self._wrong_memories(model.stack, e.detach(), self._rows)
         self.state, self.aux = out.state, out.aux
         return model.exit(stream, out.h)
 
-    def _wrong_memories(self, e: Tensor) -> StackAux:
-        """The first rows again, each with the memories of the row before it."""
+    def _wrong_memories(self, stack: CorticalStack, e: Tensor, rows: MemoryRows) -> StackAux:
+        """The first rows of the batch again, each with the memories of the row before it."""
         n = self._negatives
-        rolled = self.rows.roll(1, dims=0)[:n]  # type: ignore[union-attr]
-        rolled_mask = self.rows_mask.roll(1, dims=0)[:n]  # type: ignore[union-attr]
         reset = None if self._reset is None else self._reset[:n]
-        wrong = self._model.stack(e[:n], None, recall=rolled, recall_mask=rolled_mask, mask=self._mask[:n], reset=reset)  # type: ignore[misc]
+        wrong = stack(
+            e[:n],
+            None,
+            recall=rows.states.roll(1, dims=0)[:n],
+            recall_mask=rows.visible.roll(1, dims=0)[:n],
+            mask=self._mask[:n],
+            reset=reset,
+        )
         return wrong.aux

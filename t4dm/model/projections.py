@@ -1,4 +1,6 @@
-"""Into the cortical stack and back: normalise and project down, project up behind a gate that starts at zero."""
+"""Into the cortical stack and back: normalise and project down, project up behind a gate that starts at
+zero.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +11,8 @@ from torch import Tensor, nn
 class Entry(nn.Module):
     """e = W_in RMSNorm(x), `[B, T, W]` to `[B, T, D]`.
 
-    Deep layers carry a few huge channels; neurons on the raw stream would saturate, so it is normalised first.
-    Memory rows enter through the same door, so stream and memories live in one space.
+    Deep layers carry a few huge channels; neurons on the raw stream would saturate, so it is normalised
+    first. Memory rows enter through the same door, so stream and memories live in one space.
     """
 
     def __init__(self, *, stream_width: int, width: int) -> None:

@@ -14,8 +14,9 @@ from t4dm.memory.memory import Recall
 class Reads(NamedTuple):
     """Where a batch asks its memory.
 
-    The query of a read is made of the tokens `[start, end)` of its row alone, so nothing after `end - 1` can leak into it.
-    What comes back is visible from position `end - 1`, whose next token is the first that may use it, up to the next read.
+    The query of a read is made of the tokens `[start, end)` of its row alone, so nothing after `end - 1`
+    can leak into it. What comes back is visible from position `end - 1`, whose next token is the first that
+    may use it, up to the next read.
     """
 
     start: Tensor
@@ -42,7 +43,9 @@ class RecallRows(NamedTuple):
 
 
 def visibility(reads: Reads, length: int) -> Tensor:
-    """Which read each position sees, `[B, T, Q]`: from a read's last token to the token before the next read's last."""
+    """Which read each position sees, `[B, T, Q]`: from a read's last token to the token before the next
+    read's last.
+    """
     position = torch.arange(length, device=reads.end.device)[None, :, None]
     begun = (position >= reads.end[:, None] - 1) & (reads.end[:, None] > 0)
     order = torch.where(begun, reads.end[:, None], -1)

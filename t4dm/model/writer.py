@@ -1,4 +1,6 @@
-"""From a forward pass to memories: which spans of the text are worth keeping, and what becomes of that judgement."""
+"""From a forward pass to memories: which spans of the text are worth keeping, and what becomes of that
+judgement.
+"""
 
 from __future__ import annotations
 
@@ -35,10 +37,10 @@ class Written(NamedTuple):
 class MemoryWriter:
     """Offers every span of a batch to the gate, writes what passes, and teaches the gate what was of use.
 
-    Features of a span are its mean prediction error (nats a token), its novelty (1 - best cosine among the session's
-    memories), a reward (0 until a task gives one), and a fixed random projection of its mean word embedding, which lets the
-    gate learn *what kind* of span is asked for later. A memory that is the best answer of a later read was of use; one that
-    was not within `patience` later offers of its size was not.
+    Features of a span are its mean prediction error (nats a token), its novelty (1 - best cosine among the
+    session's memories), a reward (0 until a task gives one), and a fixed random projection of its mean word
+    embedding, which lets the gate learn *what kind* of span is asked for later. A memory that is the best
+    answer of a later read was of use; one that was not within `patience` later offers of its size was not.
 
     Args:
         gate: tau(t); build it with `gate_features()` weights.
@@ -47,7 +49,9 @@ class MemoryWriter:
         seed: of the projection.
     """
 
-    def __init__(self, *, gate: TemporalGate, threshold: float = 0.1, patience: int = 2000, seed: int = 0) -> None:
+    def __init__(
+        self, *, gate: TemporalGate, threshold: float = 0.1, patience: int = 2000, seed: int = 0
+    ) -> None:
         self.gate, self.threshold, self.patience, self.seed = gate, threshold, patience, seed
         self._pending: OrderedDict[str, NDArray[np.float32]] = OrderedDict()
         self._projection: Tensor | None = None
@@ -157,7 +161,11 @@ def _span_means(losses: Tensor | None, spans: list[tuple[int, int, int]]) -> NDA
 
 def _best(recall: Recall | None) -> list[str]:
     """The best answer of each read."""
-    return [] if recall is None else [row[0] for row, found in zip(recall.ids, recall.mask[:, 0], strict=True) if found and row]
+    return (
+        []
+        if recall is None
+        else [row[0] for row, found in zip(recall.ids, recall.mask[:, 0], strict=True) if found and row]
+    )
 
 
 def _best_by_row(recall: Recall | None, rows: int) -> list[list[str]]:

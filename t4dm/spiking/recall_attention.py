@@ -10,8 +10,8 @@ from torch.nn.functional import rms_norm, scaled_dot_product_attention
 class RecallAttention(nn.Module):
     """Multi-head cross-attention with a tanh gate (Alayrac et al. 2022, Flamingo, eq. of sec. 2.1).
 
-    o = tanh(g) * W_o softmax(q k^T / sqrt(d) + mask) v, with q from the RMS-normalised stream and k, v from the RMS-normalised
-    memory rows. A position that may read no row gets exactly zero.
+    o = tanh(g) * W_o softmax(q k^T / sqrt(d) + mask) v, with q from the RMS-normalised stream and k, v from
+    the RMS-normalised memory rows. A position that may read no row gets exactly zero.
 
     Args:
         width: D of stream and memory rows.
@@ -29,7 +29,9 @@ class RecallAttention(nn.Module):
         self.gate = nn.Parameter(torch.tensor(float(gate_init)))
 
     def forward(self, h: Tensor, recall: Tensor, mask: Tensor) -> Tensor:
-        """Increment `[B, T, D]` for the stream `h` `[B, T, D]`, from rows `[B, M, D]` that `mask` `[B, T, M]` lets it see."""
+        """Increment `[B, T, D]` for the stream `h` `[B, T, D]`, from rows `[B, M, D]` that `mask` `[B, T,
+        M]` lets it see.
+        """
         seen = mask.any(-1, keepdim=True)
         rows = rms_norm(recall, recall.shape[-1:])
         q = self._split(self.query(rms_norm(h, h.shape[-1:])))
