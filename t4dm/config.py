@@ -70,7 +70,7 @@ def build(node: Mapping[str, Any], **given: Any) -> Any:
 
     Args:
         node: from `plain`, with a `_target_`.
-        given: what only the app can give, for example the open store; each constructor gets those that it has a
+        given: what only the app can give, such as the open store; each constructor gets those that it has a
             name for.
 
     Raises:
