@@ -439,3 +439,27 @@ class UnknownQueryError(T4DMError):
 
 class LearningRuleError(T4DMError):
     """A learning rule was given a setting or a tensor that it cannot work with; the message says which and what to set."""
+
+
+class ModelMismatchError(T4DMError):
+    """A checkpoint was made by another model than the one it is loaded into."""
+
+    def __init__(self, difference: str) -> None:
+        super().__init__(
+            f"the checkpoint fits another model: {difference}; "
+            "resume with the model of that run: t4dm train resume=<its run folder>"
+        )
+
+
+class CheckpointMissingError(T4DMError):
+    """There is no checkpoint bundle at a path."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(f"no checkpoint at {path}; see which there are: ls <run folder>/checkpoints")
+
+
+class NothingToTrainError(T4DMError):
+    """No parameter of the model is left to learn."""
+
+    def __init__(self) -> None:
+        super().__init__("no parameter of the model learns; give it a LoRA or a stack: model/lora=r8 or model/stack=small")

@@ -23,10 +23,9 @@ class AffineClip(NamedTuple):
 
     def then(self, after: AffineClip) -> AffineClip:
         """The operator that applies self first, `after` second."""
-        lo, hi = after(self.lo) if after.a else after.b, after(self.hi) if after.a else after.b
-        if not after.a:
-            lo = hi = min(max(after.b, after.lo), after.hi)
-        return AffineClip(after.a * self.a, after.a * self.b + after.b, lo, hi)
+        if after.a == 0.0:
+            return assign(after(0.0))
+        return AffineClip(after.a * self.a, after.a * self.b + after.b, after(self.lo), after(self.hi))
 
 
 IDENTITY = AffineClip(1.0, 0.0, -math.inf, math.inf)

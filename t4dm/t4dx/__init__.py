@@ -1,0 +1,54 @@
+"""T4DX: an embedded bitemporal vector and graph store. numpy and msgpack only; it knows nothing of brains."""
+
+from t4dm.t4dx.engine import T4DX, Transaction
+from t4dm.t4dx.filters import EdgeFilter, Filter
+from t4dm.t4dx.operators import AffineClip
+from t4dm.t4dx.reader import Reader
+from t4dm.t4dx.types import (
+    BOTH,
+    IN,
+    ITEM_TYPES,
+    OUT,
+    UNSET,
+    AsOf,
+    Direction,
+    Edge,
+    EdgeType,
+    Hit,
+    Hits,
+    Item,
+    Lsn,
+    Options,
+    Path,
+    Paths,
+    new_id,
+)
+from t4dm.t4dx.verify import Report, verify_store
+
+__all__ = [
+    "BOTH",
+    "IN",
+    "ITEM_TYPES",
+    "OUT",
+    "T4DX",
+    "UNSET",
+    "AffineClip",
+    "AsOf",
+    "Direction",
+    "Edge",
+    "EdgeFilter",
+    "EdgeType",
+    "Filter",
+    "Hit",
+    "Hits",
+    "Item",
+    "Lsn",
+    "Options",
+    "Path",
+    "Paths",
+    "Reader",
+    "Report",
+    "Transaction",
+    "new_id",
+    "verify_store",
+]

@@ -1,0 +1,122 @@
+"""What a commit checks against the state, under the writer's lock: that what it names exists. Then nothing can fail."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+
+from t4dm.errors import EdgeError, EdgeNotFoundError, ItemNotFoundError
+from t4dm.t4dx import graph
+from t4dm.t4dx.ops import (
+    CloseItems,
+    DeleteEdges,
+    DeleteItems,
+    InsertEdges,
+    InsertItems,
+    MapEdges,
+    MapField,
+    Op,
+    ScaleRule,
+    SetField,
+)
+from t4dm.t4dx.state import State
+from t4dm.t4dx.writes import Request, ScaleWhere
+
+Key = tuple[str, str, str]
+
+
+class Plan:
+    """Resolves the requests of one commit, one after the other, seeing what the earlier ones will have done."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._items: dict[str, bool] = {}
+        self._edges: dict[Key, bool] = {}
+        self._gone: set[str] = set()
+
+    def resolve(self, requests: list[Request]) -> list[Op]:
+        """Finished operations; raises ItemNotFoundError, EdgeNotFoundError or EdgeError and changes nothing."""
+        return [op for request in requests if (op := self._resolve(request)) is not None]
+
+    def _resolve(self, request: Request) -> Op | None:
+        match request:
+            case InsertItems():
+                self._items.update(dict.fromkeys(request.ids, True))
+            case InsertEdges():
+                keys = zip(request.sources, request.targets, request.types, strict=True)
+                self._edges.update(dict.fromkeys(keys, True))
+            case SetField() | MapField():
+                self._need_items(request.ids)
+            case DeleteItems() | CloseItems():
+                self._need_items(request.ids)
+                self._items.update(dict.fromkeys(request.ids, False))
+                if isinstance(request, DeleteItems):
+                    self._drop_edges(set(request.ids))
+            case MapEdges():
+                return self._map_edges(request)
+            case DeleteEdges():
+                keys = zip(request.sources, request.targets, request.types, strict=True)
+                for key in keys:
+                    self._need_edge(key)
+                    self._edges[key] = False
+            case ScaleWhere():
+                return self._scale(request)
+            case ScaleRule():
+                pass
+        return request
+
+    def _need_items(self, ids: list[str]) -> None:
+        for item_id in ids:
+            known = self._items.get(item_id)
+            if known is False or (known is None and self._state.find_item(item_id) is None):
+                raise ItemNotFoundError(item_id)
+
+    def _has_edge(self, key: Key) -> bool:
+        known = self._edges.get(key)
+        if known is not None:
+            return known
+        return not self._gone & {key[0], key[1]} and bool(self._state.find_edges(*key))
+
+    def _need_edge(self, key: Key) -> None:
+        if not self._has_edge(key):
+            raise EdgeNotFoundError(*key)
+
+    def _drop_edges(self, ids: set[str]) -> None:
+        self._gone |= ids
+        self._edges = {k: v and not ids & {k[0], k[1]} for k, v in self._edges.items()}
+
+    def _map_edges(self, request: MapEdges) -> MapEdges:
+        names = list(request.types)
+        for place, (source, target, name) in enumerate(zip(request.sources, request.targets, names, strict=True)):
+            if name:
+                self._need_edge((source, target, name))
+            else:
+                names[place] = self._only_type(source, target)
+        return replace(request, types=names)
+
+    def _only_type(self, source: str, target: str) -> str:
+        found = [name for name in self._state.types.names if self._has_edge((source, target, name))]
+        if not found:
+            raise EdgeNotFoundError(source, target, None)
+        if len(found) > 1:
+            raise EdgeError(
+                f"{source!r} -> {target!r} is joined by {', '.join(found)}; say which: edge_type={found[0]!r}"
+            )
+        return found[0]
+
+    def _scale(self, request: ScaleWhere) -> Op | None:
+        where, operator = request.where, np.array(request.operator, np.float64)
+        if where.weight is None:
+            names = [n if n is None else [n] if isinstance(n, str) else list(n) for n in (where.type, where.source, where.target)]
+            return ScaleRule(names[0], names[1], names[2], operator)
+        version = self._state.version()
+        keys = [
+            (*view.source.edge_ends(row), version.types.names[view.edges["type"][row]])
+            for view, row in graph.edge_places(version, where, None)
+        ]
+        keys = [key for key in keys if self._has_edge(key)]
+        if not keys:
+            return None
+        sources, targets, types = map(list, zip(*keys, strict=True))
+        return MapEdges(sources, targets, types, np.tile(operator, (len(keys), 1)))

@@ -1,0 +1,218 @@
+"""The operations a log record holds, and their bytes. Columns, not rows: one operation may carry thousands of items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+import msgpack
+import numpy as np
+from numpy.typing import NDArray
+
+from t4dm.errors import CorruptionError
+
+Floats = NDArray[np.float64]
+
+ITEM_NUMBERS: Final = (
+    "kappa",
+    "importance",
+    "access_count",
+    "event_time",
+    "record_time",
+    "valid_from",
+    "valid_until",
+    "record_until",
+)
+EDGE_NUMBERS: Final = ("weight", "valid_from", "valid_until", "record_time", "record_until")
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class InsertItems:
+    """n new versions. numbers [n, 8] in the order of ITEM_NUMBERS; vectors [m, D] for the m rows where `has`."""
+
+    ids: list[str]
+    contents: list[str]
+    types: list[str]
+    sessions: list[str]
+    metas: list[bytes]
+    numbers: Floats
+    has: NDArray[np.bool_]
+    vectors: NDArray[np.float32]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class InsertEdges:
+    """m new edge versions. numbers [m, 5] in the order of EDGE_NUMBERS."""
+
+    sources: list[str]
+    targets: list[str]
+    types: list[str]
+    props: list[bytes]
+    numbers: Floats
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SetField:
+    """One field of the current versions: floats, type names or packed metadata."""
+
+    field: str
+    ids: list[str]
+    values: list[Any]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class MapField:
+    """x -> clip(a*x+b, lo, hi) on one numeric field of the current versions; operators [n, 4]."""
+
+    field: str
+    ids: list[str]
+    operators: Floats
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class MapEdges:
+    """x -> clip(a*x+b, lo, hi) on the weights of current edges; operators [n, 4]."""
+
+    sources: list[str]
+    targets: list[str]
+    types: list[str]
+    operators: Floats
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ScaleRule:
+    """One operator for every older current edge that fits; None fits all. operator [4]."""
+
+    types: list[str] | None
+    sources: list[str] | None
+    targets: list[str] | None
+    operator: Floats
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class DeleteItems:
+    """Tombstones: every older version of the ids and every older edge at them is gone."""
+
+    ids: list[str]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class CloseItems:
+    """The current versions end on the record axis at `time`; as-of reads before it still see them."""
+
+    ids: list[str]
+    time: float
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class DeleteEdges:
+    """Edges that are gone, every older version of them."""
+
+    sources: list[str]
+    targets: list[str]
+    types: list[str]
+
+
+Op = (
+    InsertItems
+    | InsertEdges
+    | SetField
+    | MapField
+    | MapEdges
+    | ScaleRule
+    | DeleteItems
+    | CloseItems
+    | DeleteEdges
+)
+
+_CODES: Final[dict[type[Any], int]] = {
+    InsertItems: 1,
+    InsertEdges: 2,
+    SetField: 3,
+    MapField: 4,
+    MapEdges: 5,
+    ScaleRule: 6,
+    DeleteItems: 7,
+    CloseItems: 8,
+    DeleteEdges: 9,
+}
+
+
+def pack(ops: list[Op]) -> bytes:
+    """The payload of a record."""
+    return bytes(msgpack.packb([_row(op) for op in ops], use_bin_type=True))
+
+
+def unpack(payload: bytes, *, dim: int, path: str) -> list[Op]:
+    """Undo `pack`; raises CorruptionError for an operation this version does not know."""
+    try:
+        return [_op(row, dim) for row in msgpack.unpackb(payload, raw=False, strict_map_key=False)]
+    except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
+        raise CorruptionError(path, f"a log record cannot be read ({error})") from None
+
+
+def _row(op: Op) -> list[Any]:
+    code = _CODES[type(op)]
+    match op:
+        case InsertItems():
+            numbers, has, vectors = op.numbers.tobytes(), op.has.tobytes(), op.vectors.tobytes()
+            return [code, op.ids, op.contents, op.types, op.sessions, op.metas, numbers, has, vectors]
+        case InsertEdges():
+            return [code, op.sources, op.targets, op.types, op.props, op.numbers.tobytes()]
+        case SetField():
+            return [code, op.field, op.ids, op.values]
+        case MapField():
+            return [code, op.field, op.ids, op.operators.tobytes()]
+        case MapEdges():
+            return [code, op.sources, op.targets, op.types, op.operators.tobytes()]
+        case ScaleRule():
+            return [code, op.types, op.sources, op.targets, op.operator.tobytes()]
+        case DeleteItems():
+            return [code, op.ids]
+        case CloseItems():
+            return [code, op.ids, op.time]
+        case DeleteEdges():
+            return [code, op.sources, op.targets, op.types]
+
+
+def _op(row: list[Any], dim: int) -> Op:
+    code, *rest = row
+    match code:
+        case 1:
+            *names, numbers, has, vectors = rest
+            return InsertItems(
+                *names,
+                _floats(numbers, len(ITEM_NUMBERS)),
+                np.frombuffer(has, np.bool_),
+                np.frombuffer(vectors, np.float32).reshape(-1, dim),
+            )
+        case 2:
+            return InsertEdges(*rest[:4], _floats(rest[4], len(EDGE_NUMBERS)))
+        case 3:
+            return SetField(*rest)
+        case 4:
+            return MapField(*rest[:2], _floats(rest[2], 4))
+        case 5:
+            return MapEdges(*rest[:3], _floats(rest[3], 4))
+        case 6:
+            return ScaleRule(*rest[:3], np.frombuffer(rest[3], np.float64))
+        case 7:
+            return DeleteItems(*rest)
+        case 8:
+            return CloseItems(*rest)
+        case 9:
+            return DeleteEdges(*rest)
+    raise ValueError(f"unknown operation {code}")
+
+
+def _floats(data: bytes, width: int) -> Floats:
+    return np.frombuffer(data, np.float64).reshape(-1, width)

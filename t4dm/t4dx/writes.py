@@ -1,0 +1,170 @@
+"""The writing half of the store's interface, shared by the store itself and by a transaction.
+
+Each method checks its arguments at the door and hands finished operations to `_submit`: the store logs them at once,
+a transaction keeps them until it commits. Whether ids exist is checked at the commit, under the writer's lock.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Final, final
+
+import numpy as np
+
+from t4dm.errors import EdgeError, ItemError
+from t4dm.t4dx import door
+from t4dm.t4dx.filters import EdgeFilter
+from t4dm.t4dx.operators import AffineClip, add, approach_one
+from t4dm.t4dx.ops import (
+    CloseItems,
+    DeleteEdges,
+    DeleteItems,
+    MapEdges,
+    MapField,
+    Op,
+    SetField,
+)
+from t4dm.t4dx.tables import EdgeTypes
+from t4dm.t4dx.types import Edge, EdgeType, Item, Lsn
+
+_CHUNK: Final = 1024  # items per operation, so that a huge insert can be logged in parts
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ScaleWhere:
+    """A scaling as asked for; it becomes a rule or a list of edges when it is committed."""
+
+    where: EdgeFilter
+    operator: AffineClip
+
+
+Request = Op | ScaleWhere
+
+
+class Writes(ABC):
+    """Write operations; every call is atomic."""
+
+    _dim: int
+    _types: EdgeTypes
+    _clock: Callable[[], float]
+
+    @abstractmethod
+    def _submit(self, requests: list[Request]) -> Lsn:
+        """Commit now, or keep for the commit."""
+
+    def insert(self, item: Item, edges: Iterable[Edge] = ()) -> Lsn:
+        """Store one item with its edges, in one record. An id that exists is superseded: its old version is kept."""
+        return self.insert_many((item,), edges)
+
+    def insert_many(self, items: Iterable[Item], edges: Iterable[Edge] = ()) -> Lsn:
+        """Store items and edges, all or nothing.
+
+        Raises:
+            ItemError, EdgeError, VectorError: something was refused; nothing was stored.
+            StoreFullError: the disk is full; nothing was stored.
+        """
+        rows, links, now = list(items), list(edges), self._now()
+        requests: list[Request] = []
+        ids = [item.id for item in rows]
+        if len(rows) > _CHUNK and len(set(ids)) < len(ids):
+            raise ItemError("an id is twice in one insert; insert its versions one after the other")
+        for start in range(0, len(rows), _CHUNK):
+            requests.append(door.item_rows(rows[start : start + _CHUNK], dim=self._dim, now=now))
+        if links:
+            requests.append(door.edge_rows(links, known=self._types.codes, now=now))
+        return self._submit(requests)
+
+    def update_fields(self, item_id: str, **fields: Any) -> Lsn:
+        """Set learning state or validity of the current version in place; content and vector change by `insert`."""
+        owner = f"item {item_id!r}"
+        return self._submit(
+            [SetField(name, [item_id], [door.check_field(name, value, owner=owner)]) for name, value in fields.items()]
+        )
+
+    def merge_kappa(self, ids: Iterable[str], eta: float) -> Lsn:
+        """kappa += eta*(1 - kappa) for each id, as an operator: repeated merges approach 1 and never pass it."""
+        operator = approach_one(door.check_unit("eta", eta, owner="merge_kappa"))
+        return self._map("kappa", {item_id: operator for item_id in ids})
+
+    def add_accesses(self, counts: Mapping[str, int]) -> Lsn:
+        """Add to the access counters of items, in one record."""
+        owner = "add_accesses"
+        unbounded = 2.0**53
+        steps = {name: add(door.check_count(n, owner=owner), hi=unbounded) for name, n in counts.items()}
+        return self._map("access_count", steps)
+
+    def update_edge_weight(
+        self, source: str, target: str, delta: float, *, edge_type: EdgeType | str | None
+    ) -> Lsn:
+        """weight = clip(weight + delta, 0, 1). `edge_type=None` is fine where the two are joined by one type only."""
+        name = "" if edge_type is None else door.check_type(edge_type, self._types.codes)
+        return self._submit([MapEdges([source], [target], [name], _rows([_finite(add(float(delta)))]))])
+
+    def update_edge_weights(
+        self, changes: Iterable[tuple[str, str, EdgeType | str, AffineClip]]
+    ) -> Lsn:
+        """One operator per (source, target, type), in one record."""
+        rows = [(a, b, door.check_type(name, self._types.codes), _finite(op)) for a, b, name, op in changes]
+        if not rows:
+            return self._submit([])
+        sources, targets, names, operators = map(list, zip(*rows, strict=True))
+        return self._submit([MapEdges(sources, targets, names, _rows(operators))])  # type: ignore[arg-type]
+
+    def batch_scale_weights(
+        self, where: EdgeFilter, op: AffineClip | tuple[float, float, float, float]
+    ) -> Lsn:
+        """weight = clip(a*weight + b, lo, hi) for all current edges that fit, `op` = (a, b, lo, hi), 0 <= lo <= hi <= 1.
+
+        A filter on type and ends is logged as one rule, whatever the number of edges; a filter on the weight is resolved
+        to the edges that pass it when the write commits.
+        """
+        operator = _finite(AffineClip(*op))
+        if not 0.0 <= operator.lo <= operator.hi <= 1.0:
+            raise EdgeError(f"weights stay in [0, 1], not [{operator.lo}, {operator.hi}]; pass op=(a, b, 0.0, 1.0)")
+        return self._submit([ScaleWhere(where, operator)])
+
+    def delete(self, item_id: str) -> Lsn:
+        """Forget an item: all its versions and all edges at it, for every `as_of`. The id may be inserted anew."""
+        return self.delete_many([item_id])
+
+    def delete_many(self, ids: Iterable[str]) -> Lsn:
+        """Forget several items in one record."""
+        names = list(dict.fromkeys(ids))
+        return self._submit([DeleteItems(names)] if names else [])
+
+    def close_item(self, item_id: str, *, at: float | None = None) -> Lsn:
+        """End the current version on the record axis; reads with an earlier `as_of` still see it."""
+        time = self._now() if at is None else at
+        return self._submit([CloseItems([item_id], door.check_time("at", time, owner=f"item {item_id!r}"))])
+
+    def delete_edge(self, source: str, target: str, *, edge_type: EdgeType | str) -> Lsn:
+        """Forget an edge."""
+        return self.delete_edges([(source, target, edge_type)])
+
+    def delete_edges(self, keys: Iterable[tuple[str, str, EdgeType | str]]) -> Lsn:
+        """Forget several edges in one record."""
+        rows = [(a, b, door.check_type(name, self._types.codes)) for a, b, name in keys]
+        if not rows:
+            return self._submit([])
+        return self._submit([DeleteEdges([r[0] for r in rows], [r[1] for r in rows], [r[2] for r in rows])])
+
+    def _map(self, field: str, operators: Mapping[str, AffineClip]) -> Lsn:
+        if not operators:
+            return self._submit([])
+        return self._submit([MapField(field, list(operators), _rows(list(operators.values())))])
+
+    def _now(self) -> float:
+        return door.check_time("the clock", self._clock(), owner="the store")
+
+
+def _rows(operators: Sequence[AffineClip]) -> Any:
+    return np.array(operators, np.float64).reshape(-1, 4)
+
+
+def _finite(op: AffineClip) -> AffineClip:
+    if not (np.isfinite([op.a, op.b]).all() and op.a >= 0 and op.lo <= op.hi):
+        raise EdgeError(f"{op} is no operator: a >= 0, b finite, lo <= hi; write AffineClip(1.0, 0.1, 0.0, 1.0)")
+    return AffineClip(*map(float, op))
