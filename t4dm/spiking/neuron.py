@@ -76,7 +76,7 @@ class Neurons(nn.Module):
 
     def _run(self, current: Tensor, state: LIFState, context: Context, gain: Tensor) -> LIFTrajectory:
         moved = None if context.signal is None else threshold_shift(context.signal, current.shape[-1])
-        decay = torch.sigmoid(self.decay_logit)
+        decay = self.leak()
         if self.neuron == "lif":
             params = LIFParams(decay, self.threshold, self.surrogate)
             return lif_trajectory(
@@ -87,6 +87,19 @@ class Neurons(nn.Module):
         if context.mask is not None:
             out = out * context.mask.unsqueeze(-1)
         return LIFTrajectory(out, u, LIFState(last))
+
+    def leak(self) -> Tensor:
+        """Membrane decay alpha `[D]`."""
+        return torch.sigmoid(self.decay_logit)
+
+    def sensitivity(self, out: LIFTrajectory) -> Tensor:
+        """d spike / d current `[B, T, D]`: the surrogate at each membrane, times the input gain (GELU's slope in the twin)."""
+        x = out.membrane - self.threshold
+        if self.neuron == "lif":
+            return self.surrogate.derivative(x) * self.log_gain.exp()
+        cumulative = 0.5 * (1.0 + torch.erf(x / math.sqrt(2.0)))
+        density = torch.exp(-0.5 * x.square()) / math.sqrt(2.0 * math.pi)
+        return (cumulative + x * density) * self.log_gain.exp()
 
     def after_reset(self, out: LIFTrajectory, context: Context) -> Tensor:
         """The membrane u that each step leaves behind `[B, T, D]`; on padding it is the frozen one."""

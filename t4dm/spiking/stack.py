@@ -8,6 +8,7 @@ from typing import final
 import torch
 from torch import Tensor, nn
 
+from t4dm.plasticity.tape import Synapse
 from t4dm.spiking.block import CorticalBlock
 from t4dm.spiking.context import Context, make_context, token_clock
 from t4dm.spiking.neuromodulators import BASELINE, Neuromod
@@ -190,6 +191,18 @@ class CorticalStack(nn.Module):
         return StackState(
             tuple(block.init_state(batch, device) for block in self.blocks), torch.zeros(batch, device=device)
         )
+
+    def synapses(self) -> list[Synapse]:
+        """The linear layers that drive spiking neurons, for three-factor learning: [q; k], basal and apical of each block."""
+        found = []
+        for block in self.blocks:
+            half = block.compartment
+            found += [
+                Synapse(block.attention.qk, block.attention.neurons),
+                Synapse(block.apical.basal, block.apical.neurons, slice(0, half)),
+                Synapse(block.apical.apical, block.apical.neurons, slice(half, 2 * half)),
+            ]
+        return found
 
     @staticmethod
     def detach_state(state: StackState) -> StackState:
