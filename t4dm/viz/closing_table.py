@@ -12,6 +12,7 @@ from t4dm.viz.recall_cells import Cell, all_distances, recall_cells
 from t4dm.viz.run_folder import Json, figure, mapping
 from t4dm.viz.text import NBSP, NONE, number, percent, seconds, size
 
+WIDTH = 74  # the widest line below the table
 STRONG = {"memory": "bold"}
 
 
@@ -31,7 +32,7 @@ def closing_table(summary: dict[str, Any]) -> Table:
         table.add_column(f"{distance} window{'' if distance == 1 else 's'}", justify="right", no_wrap=True)
     for arm, line in cells.items():
         texts = [_text(line.get(distance)) for distance in distances]
-        table.add_row(arm_style(arm).name, *texts, style=STRONG.get(arm))
+        table.add_row(Text(arm_style(arm).name), *texts, style=STRONG.get(arm))
     chance = figure(summary.get("chance"))
     if cells and chance is not None:
         table.add_section()
@@ -71,11 +72,9 @@ def _items(summary: Json) -> str:
         return ""
     rate = figure(summary.get("write_rate"))
     share = f" ({percent(rate)})" if rate is not None else ""
-    return (
-        f"items     {number(items.get('written'))} written of {number(items.get('offered'))} offered{share}, "
-        f"{number(items.get('stored'))} stored, {number(items.get('pruned'))} pruned, "
-        f"{number(items.get('prototypes'))} prototypes"
-    )
+    written = f"{number(items.get('written'))} of {number(items.get('offered'))} offered spans{share}"
+    left = f"{number(items.get('stored'))} items, {number(items.get('pruned'))} pruned"
+    return f"written   {written}\nstore     {left}, {number(items.get('prototypes'))} prototypes made"
 
 
 def _kappa(summary: Json) -> str:

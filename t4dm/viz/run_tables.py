@@ -32,7 +32,7 @@ def runs_table(rows: Sequence[RunRow]) -> Table:
 def diff_table(diff: RunDiff, *, left: str, right: str) -> Table:
     """Settings, then results, in which two runs differ, for `t4dm runs diff`."""
     same = "the same settings and results" if not (diff.config or diff.summary) else ""
-    table = Table("key", escape(left), escape(right), caption=same, caption_justify="left")
+    table = Table("key", escape(left), escape(right), caption=same, caption_justify="left", min_width=48)
     for part in (diff.config, diff.summary):
         for change in part:
             table.add_row(escape(change.key), _side(change.left), _side(change.right))
