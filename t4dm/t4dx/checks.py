@@ -88,7 +88,9 @@ class Plan:
 
     def _map_edges(self, request: MapEdges) -> MapEdges:
         names = list(request.types)
-        for place, (source, target, name) in enumerate(zip(request.sources, request.targets, names, strict=True)):
+        for place, (source, target, name) in enumerate(
+            zip(request.sources, request.targets, names, strict=True)
+        ):
             if name:
                 self._need_edge((source, target, name))
             else:
@@ -108,7 +110,10 @@ class Plan:
     def _scale(self, request: ScaleWhere) -> Op | None:
         where, operator = request.where, np.array(request.operator, np.float64)
         if where.weight is None:
-            names = [n if n is None else [n] if isinstance(n, str) else list(n) for n in (where.type, where.source, where.target)]
+            names = [
+                n if n is None else [n] if isinstance(n, str) else list(n)
+                for n in (where.type, where.source, where.target)
+            ]
             return ScaleRule(names[0], names[1], names[2], operator)
         version = self._state.version()
         keys = [

@@ -90,7 +90,10 @@ class Loader:
 
     def _patch(self, draft: Draft, content: Content) -> None:
         for field, name, birth, seq, value in content["items"]:
-            if seq > draft.folded and (row := _find(draft.items["seq"], draft.source.rows_of(name), birth)) >= 0:
+            if (
+                seq > draft.folded
+                and (row := _find(draft.items["seq"], draft.source.rows_of(name), birth)) >= 0
+            ):
                 if field == "metadata":
                     draft.patch_metas(row, value, seq=seq)
                 else:
@@ -98,7 +101,9 @@ class Loader:
         for field, source, target, edge_type, birth, seq, value in content["edges"]:
             if seq > draft.folded:
                 code = self._state.types.codes.get(edge_type, -1)
-                rows = [r for r in draft.source.edges_between(source, target) if draft.edges["type"][r] == code]
+                rows = [
+                    r for r in draft.source.edges_between(source, target) if draft.edges["type"][r] == code
+                ]
                 if (row := _find(draft.edges["seq"], rows, birth)) >= 0:
                     draft.patch("edges", field, [row], value, seq=seq)
 

@@ -24,7 +24,9 @@ def item_rows(items: Sequence[Item], *, dim: int, now: float) -> InsertItems:
     for item in items:
         check_id(item.id, what="item")
         if item.id in seen:
-            raise ItemError(f"item {item.id!r} is twice in one insert; insert its versions one after the other")
+            raise ItemError(
+                f"item {item.id!r} is twice in one insert; insert its versions one after the other"
+            )
         seen.add(item.id)
         if item.type not in ITEM_TYPES:
             raise ItemError(f"item {item.id!r} has type {item.type!r}; choose one of {', '.join(ITEM_TYPES)}")
@@ -58,7 +60,10 @@ def edge_rows(edges: Sequence[Edge], *, known: Mapping[str, int], now: float) ->
         sources=[key[0] for key in keys],
         targets=[key[1] for key in keys],
         types=[key[2] for key in keys],
-        props=[pack_plain(edge.properties, owner=f"properties of edge {key}") for edge, key in zip(edges, keys, strict=True)],
+        props=[
+            pack_plain(edge.properties, owner=f"properties of edge {key}")
+            for edge, key in zip(edges, keys, strict=True)
+        ],
         numbers=np.array([_edge_numbers(edge, now) for edge in edges], np.float64).reshape(-1, 5),
     )
 
@@ -68,20 +73,28 @@ def check_vectors(vectors: Iterable[ArrayLike], *, dim: int, owners: Sequence[st
     rows = [np.asarray(vector, np.float32) for vector in vectors]
     for row, owner in zip(rows, owners, strict=True):
         if row.shape != (dim,):
-            raise VectorError(f"the vector of {owner} has shape {row.shape}, the store holds [{dim}]; pass {dim} numbers")
+            raise VectorError(
+                f"the vector of {owner} has shape {row.shape}, the store holds [{dim}]; pass {dim} numbers"
+            )
     block = np.stack(rows) if rows else np.zeros((0, dim), np.float32)
     norms = np.sqrt(np.square(block, dtype=np.float64).sum(axis=1))
-    for row in np.flatnonzero(~np.isfinite(norms)):
-        raise VectorError(f"the vector of {owners[row]} holds NaN or infinity; drop it or repair it before the insert")
-    for row in np.flatnonzero((norms > 0) & ((norms < _NORMS[0]) | (norms > _NORMS[1]))):
-        raise VectorError(f"the vector of {owners[row]} has norm {norms[row]:.1e}; divide it by its norm first")
+    for place in np.flatnonzero(~np.isfinite(norms)).tolist():
+        raise VectorError(
+            f"the vector of {owners[place]} holds NaN or infinity; drop it or repair it before the insert"
+        )
+    for place in np.flatnonzero((norms > 0) & ((norms < _NORMS[0]) | (norms > _NORMS[1]))).tolist():
+        raise VectorError(
+            f"the vector of {owners[place]} has norm {norms[place]:.1e}; divide it by its norm first"
+        )
     return block
 
 
 def check_id(value: object, *, what: str) -> None:
     """Ids are non-empty strings."""
     if not isinstance(value, str) or not value:
-        raise ItemError(f"the id of an {what} is a non-empty string, not {value!r}; make one with new_id(rng)")
+        raise ItemError(
+            f"the id of an {what} is a non-empty string, not {value!r}; make one with new_id(rng)"
+        )
     _utf8(value, value)
 
 
@@ -102,7 +115,9 @@ def check_time(name: str, value: float, *, owner: str, open_end: bool = False) -
     if math.isnan(number) or (math.isinf(number) and not (open_end or (name == "valid_from" and number < 0))):
         raise ItemError(f"{name} of {owner} is {number}; give seconds as a finite number")
     if math.isfinite(number) and abs(number) >= _LATEST:
-        raise ItemError(f"{name} of {owner} is {number:.0f}, which looks like milliseconds; divide it by 1000")
+        raise ItemError(
+            f"{name} of {owner} is {number:.0f}, which looks like milliseconds; divide it by 1000"
+        )
     return number
 
 
@@ -150,7 +165,9 @@ def pack_plain(value: Mapping[str, Any], *, owner: str) -> bytes:
     try:
         return bytes(msgpack.packb(dict(value), use_bin_type=True))
     except (TypeError, ValueError, OverflowError) as error:
-        raise ItemError(f"{owner} holds what cannot be stored ({error}); use str, int, float, list, dict") from None
+        raise ItemError(
+            f"{owner} holds what cannot be stored ({error}); use str, int, float, list, dict"
+        ) from None
 
 
 def _item_numbers(item: Item, now: float) -> list[float]:
@@ -189,12 +206,16 @@ def _edge_numbers(edge: Edge, now: float) -> list[float]:
 def check_order(since: float, until: float, *, owner: str) -> None:
     """Intervals run forward."""
     if until < since:
-        raise ItemError(f"{owner} is valid until {until}, before it starts at {since}; swap valid_from and valid_until")
+        raise ItemError(
+            f"{owner} is valid until {until}, before it starts at {since}; swap valid_from and valid_until"
+        )
 
 
 def _utf8(text: str, owner: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError:
-        raise ItemError(f"item {owner!r} holds text that is not valid Unicode; encode it with errors='replace'") from None
+        raise ItemError(
+            f"item {owner!r} holds text that is not valid Unicode; encode it with errors='replace'"
+        ) from None
     return text

@@ -22,7 +22,7 @@ from t4dm.t4dx.checks import Plan
 from t4dm.t4dx.fs import FULL, FileSystem, Lock, OsFileSystem
 from t4dm.t4dx.manifest import Manifest
 from t4dm.t4dx.reader import Reader
-from t4dm.t4dx.state import State, Version
+from t4dm.t4dx.state import Version
 from t4dm.t4dx.types import EdgeType, Lsn, Options
 from t4dm.t4dx.writes import Request, Writes
 
@@ -62,7 +62,9 @@ class T4DX(Reader, Writes):
         """
         options, fs, folder = options or Options(), fs or OsFileSystem(), os.fspath(path).rstrip("/") or "/"
         if options.durability not in _LEVELS:
-            raise errors.OptionError(f"durability is {options.durability!r}; choose one of {', '.join(_LEVELS)}")
+            raise errors.OptionError(
+                f"durability is {options.durability!r}; choose one of {', '.join(_LEVELS)}"
+            )
         lock = None
         try:
             if not read_only:
@@ -133,7 +135,9 @@ class T4DX(Reader, Writes):
         """Copy the store as of now into a new folder, which opens like any store; returns the LSN it holds."""
         with self._writing():
             self._sync(self._appended)
-            backup.copy_store(self._fs, self._folder, os.fspath(folder), self._manifest, log_bytes=self._log().size)
+            backup.copy_store(
+                self._fs, self._folder, os.fspath(folder), self._manifest, log_bytes=self._log().size
+            )
             return self._state.lsn
 
     def verify(self, level: str = "quick") -> verify.Report:
@@ -212,7 +216,9 @@ class T4DX(Reader, Writes):
 
     def _check_alive(self) -> None:
         if os.getpid() != self._pid:
-            raise errors.StoreClosedError(self._folder, "was opened by the parent process and is dead in this fork")
+            raise errors.StoreClosedError(
+                self._folder, "was opened by the parent process and is dead in this fork"
+            )
         if self._closed:
             raise errors.StoreClosedError(self._folder, "is closed")
 
@@ -243,7 +249,9 @@ class T4DX(Reader, Writes):
 
     def _append(self, batch: list[ops.Op]) -> None:
         log, lsn = self._log(), self._state.lsn + 1
-        frames = _frames(batch, lsn, durable=self._durable, salt=log.info.salt, part=self._options.txn_part_bytes)
+        frames = _frames(
+            batch, lsn, durable=self._durable, salt=log.info.salt, part=self._options.txn_part_bytes
+        )
         try:
             log.append(frames)
         except OSError as error:
@@ -440,7 +448,9 @@ class Transaction(Writes):
 
     def _submit(self, requests: list[Request]) -> Lsn:
         if self._done:
-            raise errors.TransactionError("this transaction has ended; open another: with store.transaction() as tx")
+            raise errors.TransactionError(
+                "this transaction has ended; open another: with store.transaction() as tx"
+            )
         self._requests += requests
         return self._store.lsn
 
@@ -480,7 +490,9 @@ def _create(fs: FileSystem, folder: str, dim: int, options: Options) -> Manifest
         if fs.listdir(f"{folder}/{name}"):
             raise errors.CorruptionError(folder, f"it has {name} but no manifest")
     for name in fs.listdir(folder):
-        if name.startswith("wal-"):  # a crash while the store was created leaves an empty log, and nothing else does
+        if name.startswith(
+            "wal-"
+        ):  # a crash while the store was created leaves an empty log, and nothing else does
             if fs.size(f"{folder}/{name}") > wal.FILE_HEADER:
                 raise errors.CorruptionError(folder, "it has a log but no manifest")
             fs.unlink(f"{folder}/{name}")

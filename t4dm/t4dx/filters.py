@@ -69,7 +69,9 @@ def as_range(name: str, value: Any) -> tuple[float, float] | None:
         lo, hi = value
         low, high = -math.inf if lo is None else float(lo), math.inf if hi is None else float(hi)
     except (TypeError, ValueError):
-        raise FilterError(f"{name} of a filter is a pair of numbers, not {value!r}; write {name}=(0.2, 0.8)") from None
+        raise FilterError(
+            f"{name} of a filter is a pair of numbers, not {value!r}; write {name}=(0.2, 0.8)"
+        ) from None
     if math.isnan(low) or math.isnan(high):
         raise FilterError(f"{name} of a filter has a NaN side; write None for an open side")
     return low, high

@@ -89,14 +89,22 @@ def decode(data: bytes, path: str) -> Manifest:
     """Undo `encode`; raises CorruptionError, or StoreFormatError for an intact manifest of a newer version."""
     head, _, body = data.partition(b"\n")
     words = head.decode("ascii", "replace").split(" ")
-    if len(words) != 3 or words[0] != "T4DX" or not words[1].isdecimal() or words[2] != f"{_crc(int(words[1]), body):08x}":
+    if (
+        len(words) != 3
+        or words[0] != "T4DX"
+        or not words[1].isdecimal()
+        or words[2] != f"{_crc(int(words[1]), body):08x}"
+    ):
         raise CorruptionError(path, "the manifest is damaged")
     if int(words[1]) > FORMAT:
         raise StoreFormatError(path, words[1], f"up to {FORMAT}")
     raw = json.loads(body)
-    segments = [SegmentEntry(**{**s, "files": tuple(FileEntry(**f) for f in s["files"])}) for s in raw["segments"]]
-    known = {name: tuple(v) if isinstance(v, list) else v for name, v in raw.items()}
-    return Manifest(**{**known, "segments": tuple(segments), "deltas": tuple(FileEntry(**d) for d in raw["deltas"])})
+    segments = [
+        SegmentEntry(**{**s, "files": tuple(FileEntry(**f) for f in s["files"])}) for s in raw["segments"]
+    ]
+    known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in raw.items()}
+    known |= {"segments": tuple(segments), "deltas": tuple(FileEntry(**d) for d in raw["deltas"])}
+    return Manifest(**known)
 
 
 def check_flags(manifest: Manifest, path: str, *, read_only: bool) -> None:
@@ -105,7 +113,9 @@ def check_flags(manifest: Manifest, path: str, *, read_only: bool) -> None:
     if not read_only:
         unknown |= set(manifest.writer_flags) - WRITER_FLAGS
     if unknown:
-        raise StoreFormatError(path, f"with {', '.join(sorted(unknown))}", ", ".join(sorted(READER_FLAGS | WRITER_FLAGS)))
+        raise StoreFormatError(
+            path, f"with {', '.join(sorted(unknown))}", ", ".join(sorted(READER_FLAGS | WRITER_FLAGS))
+        )
 
 
 def load(fs: FileSystem, folder: str) -> Manifest | None:
@@ -121,7 +131,9 @@ def load(fs: FileSystem, folder: str) -> Manifest | None:
         if not fs.exists(f"{folder}/{name}"):
             raise CorruptionError(f"{folder}/{name}", "the manifest names this file, it is missing")
         if fs.size(f"{folder}/{name}") != size:
-            raise CorruptionError(f"{folder}/{name}", f"it has {fs.size(f'{folder}/{name}')} bytes instead of {size}")
+            raise CorruptionError(
+                f"{folder}/{name}", f"it has {fs.size(f'{folder}/{name}')} bytes instead of {size}"
+            )
     return manifest
 
 

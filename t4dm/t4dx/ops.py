@@ -185,33 +185,28 @@ def _row(op: Op) -> list[Any]:
 
 
 def _op(row: list[Any], dim: int) -> Op:
-    code, *rest = row
-    match code:
-        case 1:
-            *names, numbers, has, vectors = rest
-            return InsertItems(
-                *names,
-                _floats(numbers, len(ITEM_NUMBERS)),
-                np.frombuffer(has, np.bool_),
-                np.frombuffer(vectors, np.float32).reshape(-1, dim),
-            )
-        case 2:
-            return InsertEdges(*rest[:4], _floats(rest[4], len(EDGE_NUMBERS)))
-        case 3:
-            return SetField(*rest)
-        case 4:
-            return MapField(*rest[:2], _floats(rest[2], 4))
-        case 5:
-            return MapEdges(*rest[:3], _floats(rest[3], 4))
-        case 6:
-            return ScaleRule(*rest[:3], np.frombuffer(rest[3], np.float64))
-        case 7:
-            return DeleteItems(*rest)
-        case 8:
-            return CloseItems(*rest)
-        case 9:
-            return DeleteEdges(*rest)
-    raise ValueError(f"unknown operation {code}")
+    match row:
+        case [1, ids, contents, types, sessions, metas, numbers, has, vectors]:
+            block = np.frombuffer(vectors, np.float32).reshape(-1, dim)
+            columns = _floats(numbers, len(ITEM_NUMBERS)), np.frombuffer(has, np.bool_), block
+            return InsertItems(ids, contents, types, sessions, metas, *columns)
+        case [2, sources, targets, types, props, numbers]:
+            return InsertEdges(sources, targets, types, props, _floats(numbers, len(EDGE_NUMBERS)))
+        case [3, field, ids, values]:
+            return SetField(field, ids, values)
+        case [4, field, ids, operators]:
+            return MapField(field, ids, _floats(operators, 4))
+        case [5, sources, targets, types, operators]:
+            return MapEdges(sources, targets, types, _floats(operators, 4))
+        case [6, types, sources, targets, operator]:
+            return ScaleRule(types, sources, targets, np.frombuffer(operator, np.float64))
+        case [7, ids]:
+            return DeleteItems(ids)
+        case [8, ids, time]:
+            return CloseItems(ids, time)
+        case [9, sources, targets, types]:
+            return DeleteEdges(sources, targets, types)
+    raise ValueError(f"unknown operation {row[:1]}")
 
 
 def _floats(data: bytes, width: int) -> Floats:

@@ -63,7 +63,9 @@ def match(view: View, where: Filter, as_of: AsOf | None) -> Rows:
     if where.type is not None and len(rows):
         rows = rows[np.isin(cols["type"][rows], _type_codes(where.type))]
     if where.valid_at is not None and len(rows):
-        rows = rows[(cols["valid_from"][rows] <= where.valid_at) & (where.valid_at < cols["valid_until"][rows])]
+        rows = rows[
+            (cols["valid_from"][rows] <= where.valid_at) & (where.valid_at < cols["valid_until"][rows])
+        ]
     return rows
 
 
@@ -79,7 +81,9 @@ def order(version: Version, where: Filter, as_of: AsOf | None, by: str) -> list[
     for number, view in enumerate(version.views):
         rows = match(view, where, as_of)
         ids = [view.source.id_at(row) for row in rows.tolist()]
-        keys: list[Any] = [""] * len(ids) if name == "id" else (view.items[name][rows] * (-1 if falling else 1)).tolist()
+        keys: list[Any] = (
+            [""] * len(ids) if name == "id" else (view.items[name][rows] * (-1 if falling else 1)).tolist()
+        )
         keyed += zip(keys, ids, [number] * len(ids), rows.tolist(), strict=True)
     keyed.sort(reverse=falling and name == "id")
     return [(number, row) for _, _, number, row in keyed]

@@ -15,7 +15,16 @@ from t4dm.t4dx.state import Version
 from t4dm.t4dx.tables import ITEM_COLUMNS
 from t4dm.t4dx.types import OUT, AsOf, Direction, Edge, EdgeType, Hits, Item, Lsn, Paths
 
-_ORDERS: Final = ("id", "event_time", "record_time", "valid_from", "kappa", "importance", "access_count", "seq")
+_ORDERS: Final = (
+    "id",
+    "event_time",
+    "record_time",
+    "valid_from",
+    "kappa",
+    "importance",
+    "access_count",
+    "seq",
+)
 When = AsOf | float | None
 
 
@@ -35,11 +44,19 @@ class Reader:
         return [graph.find_item(version, item_id, when) for item_id in ids]
 
     def __contains__(self, item_id: object) -> bool:
-        return isinstance(item_id, str) and any(view.item_row(item_id, None) >= 0 for view in self._read().views)
+        return isinstance(item_id, str) and any(
+            view.item_row(item_id, None) >= 0 for view in self._read().views
+        )
 
     @overload
     def search(
-        self, vector: NDArray[Any] | Sequence[float], k: int, where: Filter = ..., *, as_of: When = ..., explain: bool = ...
+        self,
+        vector: NDArray[Any] | Sequence[float],
+        k: int,
+        where: Filter = ...,
+        *,
+        as_of: When = ...,
+        explain: bool = ...,
     ) -> Hits: ...
     @overload
     def search(
@@ -65,7 +82,9 @@ class Reader:
         """
         version, queries = self._read(), np.asarray(vector, np.float32)
         if queries.ndim not in (1, 2) or queries.shape[-1] != version.dim:
-            raise VectorError(f"the query has shape {list(queries.shape)}; pass [{version.dim}] or [Q, {version.dim}]")
+            raise VectorError(
+                f"the query has shape {list(queries.shape)}; pass [{version.dim}] or [Q, {version.dim}]"
+            )
         if not np.isfinite(queries).all():
             raise VectorError("the query holds NaN or infinity; drop it or repair it before the search")
         if k < 0:
@@ -73,8 +92,12 @@ class Reader:
         matrix = queries.reshape(-1, version.dim)
         wheres = [where] if isinstance(where, Filter) else list(where)
         if len(wheres) not in (1, len(matrix)):
-            raise FilterError(f"{len(wheres)} filters for {len(matrix)} queries; pass one filter, or one for each")
-        found = planner.search(version, matrix, k, wheres, as_point(as_of)) if k else [Hits(()) for _ in matrix]
+            raise FilterError(
+                f"{len(wheres)} filters for {len(matrix)} queries; pass one filter, or one for each"
+            )
+        found = (
+            planner.search(version, matrix, k, wheres, as_point(as_of)) if k else [Hits(()) for _ in matrix]
+        )
         kept = found if explain else [Hits(tuple(hits)) for hits in found]
         return kept if queries.ndim == 2 else kept[0]
 
@@ -83,7 +106,9 @@ class Reader:
     ) -> Iterator[Item]:
         """Items that pass the filter, sorted by a column and then by id; "-record_time" is newest first."""
         if order.removeprefix("-") not in _ORDERS:
-            raise FilterError(f"cannot order by {order!r}; choose one of {', '.join(_ORDERS)}, with '-' to reverse")
+            raise FilterError(
+                f"cannot order by {order!r}; choose one of {', '.join(_ORDERS)}, with '-' to reverse"
+            )
         version = self._read()
         places = planner.order(version, where, as_point(as_of), order)
         return (version.views[view].item(row) for view, row in places[:limit])

@@ -56,7 +56,9 @@ def _replay(state: State, found: wal.Scan, path: str) -> int:
             _apply(state, parts, record, path)
             open_txn = False
         elif record.kind is not wal.Kind.MARKER or open_txn:
-            raise CorruptionError(path, f"a {record.kind.name} record at byte {record.start} has no place there")
+            raise CorruptionError(
+                path, f"a {record.kind.name} record at byte {record.start} has no place there"
+            )
         if not open_txn:
             end = record.end
     return end
@@ -70,7 +72,9 @@ def _apply(state: State, batch: list[ops.Op], record: wal.Record, path: str) -> 
         state.apply(op)
     expected = record.lsn + record.ops - 1
     if state.lsn != expected:
-        raise CorruptionError(path, f"the record at byte {record.start} ends at LSN {expected}, its content at {state.lsn}")
+        raise CorruptionError(
+            path, f"the record at byte {record.start} ends at LSN {expected}, its content at {state.lsn}"
+        )
 
 
 def sweep(fs: FileSystem, folder: str, manifest: Manifest) -> None:

@@ -35,12 +35,18 @@ def id_hash(item_id: str) -> int:
 class Segment(Source):
     """A segment as opened."""
 
-    def __init__(self, entry: SegmentEntry, load: Callable[[str], Array], blobs: dict[str, Callable[[], Array]]) -> None:
+    def __init__(
+        self, entry: SegmentEntry, load: Callable[[str], Array], blobs: dict[str, Callable[[], Array]]
+    ) -> None:
         self.entry = entry
         self._blobs = blobs
         self.session_names = msgpack.unpackb(load("sessions.npy").tobytes(), raw=False)
         self._sessions = {name: code for code, name in enumerate(self.session_names)}
-        self._hashes, self._id_bytes, self._id_ends = load("id_hash.npy"), load("ids.npy"), load("id_ends.npy")
+        self._hashes, self._id_bytes, self._id_ends = (
+            load("id_hash.npy"),
+            load("ids.npy"),
+            load("id_ends.npy"),
+        )
         self._item_ids, self._text_ends = load("item_id.npy"), load("text_ends.npy")
         self._sources, self._targets = load("source.npy"), load("target.npy")
         self._prop_ends = load("prop_ends.npy")
@@ -135,7 +141,9 @@ def build(views: Sequence[View], *, dim: int) -> dict[str, Array]:
     return files | _edge_files(edges, ends, codes)
 
 
-def write(fs: FileSystem, folder: str, segment_id: int, files: dict[str, Array], *, folded: int) -> SegmentEntry:
+def write(
+    fs: FileSystem, folder: str, segment_id: int, files: dict[str, Array], *, folded: int
+) -> SegmentEntry:
     """Write a segment beside, sync every file, then give the folder its name. It exists once a manifest names it."""
     parent, final_path = f"{folder}/segments", f"{folder}/{segment_folder(segment_id)}"
     temporary = f"{parent}/.tmp-{segment_id}"
@@ -253,5 +261,3 @@ def _run(rows: Array, keys: Array, key: int) -> list[int]:
     lo, hi = np.searchsorted(keys, (key, key + 1))
     run: list[int] = rows[lo:hi].tolist()
     return run
-
-

@@ -209,12 +209,18 @@ def bury(draft: Draft, item_id: str, *, before: int) -> None:
 
 
 def apply_rule(draft: Draft, rule: ScaleRule, types: EdgeTypes, *, before: int) -> None:
-    """Apply a scaling rule to the edges of a source that were current when it was made, and not patched since."""
+    """Apply a scaling rule to the edges of a source that were current when it was made, and not patched since.
+
+    An edge that carries an overlay already gets the result as its overlay: a delta file holds values, and a value that
+    includes a rule must say so by its LSN. All other edges stay unmarked, the rule itself is kept for them.
+    """
     rows = rule_rows(draft, rule, types, before=before)
     if len(rows):
         a, b, lo, hi = rule.operator.tolist()
         values = np.minimum(np.maximum(a * draft.edges["weight"][rows] + b, lo), hi)
         draft.patch("edges", "weight", rows, values, seq=None)
+        marks = draft.touched["edges"].get("weight", {})
+        marks.update({row: before for row in rows.tolist() if row in marks})
 
 
 def rule_rows(draft: Draft, rule: ScaleRule, types: EdgeTypes, *, before: int) -> Rows:
@@ -224,13 +230,15 @@ def rule_rows(draft: Draft, rule: ScaleRule, types: EdgeTypes, *, before: int) -
     mask = cols["alive"][:m] & (cols["seq"][:m] < before) & (cols["record_until"][:m] == math.inf)
     if later := [row for row, seq in closed.items() if seq > before]:
         mask[later] = cols["alive"][later] & (cols["seq"][later] < before)
-    if newer := [row for row, seq in draft.touched["edges"].get("weight", {}).items() if seq > before]:
+    if newer := [row for row, seq in draft.touched["edges"].get("weight", {}).items() if seq >= before]:
         mask[newer] = False
     if rule.types is not None:
         mask &= np.isin(cols["type"][:m], [types.codes.get(name, -1) for name in rule.types])
     for side, names in enumerate((rule.sources, rule.targets)):
         if names is not None:
-            wanted: list[int] = [r for name in names for r in draft.source.edge_rows(name, incoming=bool(side))]
+            wanted: list[int] = [
+                r for name in names for r in draft.source.edge_rows(name, incoming=bool(side))
+            ]
             chosen = np.zeros(m, bool)
             chosen[[row for row in wanted if row < m]] = True
             mask &= chosen

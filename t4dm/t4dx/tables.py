@@ -120,7 +120,13 @@ class View:
     __slots__ = ("_cache", "edges", "items", "m", "metas", "n", "source")
 
     def __init__(
-        self, source: Source, items: dict[str, Array], edges: dict[str, Array], n: int, m: int, metas: dict[int, bytes]
+        self,
+        source: Source,
+        items: dict[str, Array],
+        edges: dict[str, Array],
+        n: int,
+        m: int,
+        metas: dict[int, bytes],
     ) -> None:
         self.source, self.items, self.edges = source, items, edges
         self.n, self.m, self.metas = n, m, metas

@@ -56,7 +56,11 @@ def verify_store(fs: FileSystem, folder: str, level: str = "quick", *, live: Ver
 def _checksums(fs: FileSystem, folder: str, found: Manifest) -> list[str]:
     crcs = {f"{manifest.segment_folder(s.id)}/{f.name}": f.crc for s in found.segments for f in s.files}
     crcs |= {f"deltas/{delta.name}": delta.crc for delta in found.deltas}
-    problems = [f"{name}: its checksum is wrong" for name, crc in crcs.items() if zlib.crc32(fs.read(f"{folder}/{name}")) != crc]
+    problems = [
+        f"{name}: its checksum is wrong"
+        for name, crc in crcs.items()
+        if zlib.crc32(fs.read(f"{folder}/{name}")) != crc
+    ]
     path = f"{folder}/{wal.wal_name(found.wal_id)}"
     try:
         wal.scan(fs.read(path), path)
@@ -69,7 +73,9 @@ def _rebuild(fs: FileSystem, folder: str, found: Manifest, live: Version | None)
     state = recovery.recover(fs, folder, found).state
     problems = _contradictions(state)
     if live is not None and (state.lsn != live.lsn or _digest(state.version()) != _digest(live)):
-        problems.append(f"the files rebuild another state (LSN {state.lsn}) than the one in use (LSN {live.lsn})")
+        problems.append(
+            f"the files rebuild another state (LSN {state.lsn}) than the one in use (LSN {live.lsn})"
+        )
     return problems
 
 
@@ -97,7 +103,7 @@ def _contradictions(state: State) -> list[str]:
 
 def _lookups_agree(view: View) -> bool:
     return all(row in view.source.rows_of(view.source.id_at(row)) for row in range(view.n)) and all(
-        row in view.source.edge_rows(end, incoming=side)
+        row in view.source.edge_rows(end, incoming=bool(side))
         for row in range(view.m)
         for side, end in enumerate(view.source.edge_ends(row))
     )

@@ -109,7 +109,9 @@ def scan(data: bytes, path: str) -> Scan:
         end, expected, durable = record.end, record.lsn + record.ops, max(durable, record.durable)
     beyond = max((r.durable for r in _resync(data, end, info.salt)), default=-1) if end < len(data) else -1
     if max(durable, beyond) >= expected:
-        raise CorruptionError(path, f"damaged at byte {end}, below LSN {max(durable, beyond)} that was synced")
+        raise CorruptionError(
+            path, f"damaged at byte {end}, below LSN {max(durable, beyond)} that was synced"
+        )
     return Scan(info, records, end, len(data) - end, durable)
 
 

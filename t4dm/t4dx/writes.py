@@ -81,7 +81,10 @@ class Writes(ABC):
         """Set learning state or validity of the current version in place; content and vector change by `insert`."""
         owner = f"item {item_id!r}"
         return self._submit(
-            [SetField(name, [item_id], [door.check_field(name, value, owner=owner)]) for name, value in fields.items()]
+            [
+                SetField(name, [item_id], [door.check_field(name, value, owner=owner)])
+                for name, value in fields.items()
+            ]
         )
 
     def merge_kappa(self, ids: Iterable[str], eta: float) -> Lsn:
@@ -103,15 +106,14 @@ class Writes(ABC):
         name = "" if edge_type is None else door.check_type(edge_type, self._types.codes)
         return self._submit([MapEdges([source], [target], [name], _rows([_finite(add(float(delta)))]))])
 
-    def update_edge_weights(
-        self, changes: Iterable[tuple[str, str, EdgeType | str, AffineClip]]
-    ) -> Lsn:
+    def update_edge_weights(self, changes: Iterable[tuple[str, str, EdgeType | str, AffineClip]]) -> Lsn:
         """One operator per (source, target, type), in one record."""
-        rows = [(a, b, door.check_type(name, self._types.codes), _finite(op)) for a, b, name, op in changes]
+        rows = list(changes)
         if not rows:
             return self._submit([])
-        sources, targets, names, operators = map(list, zip(*rows, strict=True))
-        return self._submit([MapEdges(sources, targets, names, _rows(operators))])  # type: ignore[arg-type]
+        names = [door.check_type(row[2], self._types.codes) for row in rows]
+        operators = _rows([_finite(row[3]) for row in rows])
+        return self._submit([MapEdges([row[0] for row in rows], [row[1] for row in rows], names, operators)])
 
     def batch_scale_weights(
         self, where: EdgeFilter, op: AffineClip | tuple[float, float, float, float]
@@ -123,7 +125,9 @@ class Writes(ABC):
         """
         operator = _finite(AffineClip(*op))
         if not 0.0 <= operator.lo <= operator.hi <= 1.0:
-            raise EdgeError(f"weights stay in [0, 1], not [{operator.lo}, {operator.hi}]; pass op=(a, b, 0.0, 1.0)")
+            raise EdgeError(
+                f"weights stay in [0, 1], not [{operator.lo}, {operator.hi}]; pass op=(a, b, 0.0, 1.0)"
+            )
         return self._submit([ScaleWhere(where, operator)])
 
     def delete(self, item_id: str) -> Lsn:
@@ -166,5 +170,7 @@ def _rows(operators: Sequence[AffineClip]) -> Any:
 
 def _finite(op: AffineClip) -> AffineClip:
     if not (np.isfinite([op.a, op.b]).all() and op.a >= 0 and op.lo <= op.hi):
-        raise EdgeError(f"{op} is no operator: a >= 0, b finite, lo <= hi; write AffineClip(1.0, 0.1, 0.0, 1.0)")
+        raise EdgeError(
+            f"{op} is no operator: a >= 0, b finite, lo <= hi; write AffineClip(1.0, 0.1, 0.0, 1.0)"
+        )
     return AffineClip(*map(float, op))
