@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -10,11 +11,11 @@ from typing import Any, NamedTuple, final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import BoolTensor, Tensor
+from torch import Tensor
 
 from t4dm.memory.item import MemoryItem
 from t4dm.memory.policies import AnyPolicy, Policy
-from t4dm.t4dx import T4DX, Edge, EdgeType, Filter, Hit, new_id
+from t4dm.t4dx import T4DX, Edge, EdgeType, Filter, Hit, Hits, Item, new_id
 
 __all__ = ["Memory", "Recall", "novelty"]
 
@@ -32,7 +33,7 @@ class Recall(NamedTuple):
     ages: Tensor  # [B, k] seconds since the event, never below 0
     kappas: Tensor  # [B, k]
     scores: Tensor  # [B, k] as ranked by the policy
-    mask: BoolTensor  # [B, k] True at a hit
+    mask: Tensor  # [B, k] bool, True at a hit
 
 
 def novelty(recall: Recall) -> Tensor:
@@ -58,6 +59,7 @@ class Memory:
         self.store = store
         self.clock = clock
         self.rng = rng
+        self._lock = threading.Lock()
         self._accesses: Counter[str] = Counter()
         self._latest: dict[str, str] = {}
 
@@ -93,7 +95,8 @@ class Memory:
             )
         rows = self._search(matrix, policy=policy, k=k, sessions=sessions, now=now)
         if count:
-            self._accesses.update(hit.id for hits in rows for hit, _ in hits)
+            with self._lock:
+                self._accesses.update(hit.id for hits in rows for hit, _ in hits)
         return _as_recall(rows, k=k, dim=matrix.shape[1], now=now, device=getattr(queries, "device", None))
 
     def write(
@@ -132,7 +135,7 @@ class Memory:
         """
         matrix, tau, now = _as_matrix(keys), np.asarray(gate, dtype=np.float64).reshape(-1), self.clock()
         total = len(matrix)
-        columns = {
+        columns: dict[str, Any] = {
             "contents": contents,
             "gate": tau,
             "tokens": [()] * total if tokens is None else tokens,
@@ -166,12 +169,11 @@ class Memory:
 
     def flush_accesses(self) -> int:
         """Log the accesses counted since the last call, in one record; how many items were touched."""
-        counts, self._accesses = self._accesses, Counter()
-        alive = [item for item in self.store.get_many(list(counts)) if item is not None]
+        with self._lock:
+            counts, self._accesses = self._accesses, Counter()
+        alive = {name: count for name, count in counts.items() if name in self.store}
         if alive:
-            with self.store.transaction() as tx:
-                for item in alive:
-                    tx.update_fields(item.id, access_count=item.access_count + counts[item.id])
+            self.store.add_accesses(alive)
         return len(alive)
 
     def _search(
@@ -187,7 +189,7 @@ class Memory:
             return [[] for _ in matrix]
         base = policy.where(now=now)
         where = base if sessions is None else [replace(base, session=session) for session in sessions]
-        found = self.store.search(matrix, k * policy.oversample, where)
+        found: list[Hits] = self.store.search(matrix, k * policy.oversample, where)
         scored = [[(hit, policy.score(hit)) for hit in hits] for hits in found]
         return [sorted(hits, key=lambda pair: (-pair[1], pair[0].id))[:k] for hits in scored]
 
@@ -196,15 +198,13 @@ class Memory:
         ids: list[str] = []
         while len(ids) < count:
             drawn = [new_id(self.rng) for _ in range(count - len(ids))]
-            taken = self.store.get_many(drawn)
-            ids += [name for name, item in zip(drawn, taken, strict=True) if item is None]
+            ids += [name for name in drawn if name not in self.store]
         return ids
 
     def _insert(self, items: Sequence[MemoryItem], links: Sequence[Sequence[str]], *, link_type: str) -> None:
         if not items:
             return
-        wanted = list(dict.fromkeys(target for row in links for target in row))
-        known = {item.id for item in self.store.get_many(wanted) if item is not None}
+        known = {target for target in {target for row in links for target in row} if target in self.store}
         edges: list[Edge] = []
         latest = self._latest_of({item.session for item in items})
         for item, targets in zip(items, links, strict=True):
@@ -217,16 +217,21 @@ class Memory:
 
     def _latest_of(self, sessions: set[str]) -> dict[str, str]:
         """The item each session wrote last: remembered, or looked up where it is unknown or was forgotten."""
-        remembered = {session: self._latest[session] for session in sessions & self._latest.keys()}
-        alive = {item.id for item in self.store.get_many(list(remembered.values())) if item is not None}
-        latest = {session: name for session, name in remembered.items() if name in alive}
+        latest = {s: self._latest[s] for s in sessions & self._latest.keys() if self._latest[s] in self.store}
         # The first write into an empty store needs no scan.
         unknown = sessions - latest.keys() if self.store.count() else set()
         if unknown:
             where = Filter(session=tuple(sorted(unknown)), type="episodic")
-            for item in self.store.scan(where, order="-record_time"):
-                latest.setdefault(item.session, item.id)
+            for item in self.store.scan(where, order="record_time"):
+                if self._is_last(item):
+                    latest[item.session] = item.id
         return latest
+
+    def _is_last(self, item: Item) -> bool:
+        """Whether nothing came after it: items of one batch share their times, only the edges know their
+        order.
+        """
+        return next(self.store.edges(target=item.id, edge_type=EdgeType.TEMPORAL_AFTER), None) is None
 
 
 def _edge(item: MemoryItem, target: str, kind: str) -> Edge:

@@ -36,12 +36,19 @@ class Policy(Protocol):
 
 @final
 class AnyPolicy:
-    """Every item, by cosine alone."""
+    """Every item, by cosine alone.
+
+    Args:
+        current_only: leave out what no longer holds, for example what a newer item has superseded.
+    """
 
     oversample = 1
 
+    def __init__(self, *, current_only: bool = False) -> None:
+        self.current_only = current_only
+
     def where(self, *, now: float) -> Filter:
-        return Filter()
+        return Filter(valid_at=now if self.current_only else None)
 
     def score(self, hit: Hit) -> float:
         return hit.score
@@ -63,10 +70,10 @@ class EpisodicPolicy:
         self.kappa = kappa
 
     def where(self, *, now: float) -> Filter:
-        # Ranges are half open, so the first float above `now` is what lets an event of this very moment in.
+        # Times are half open and kappa is closed: the neighbouring floats let this very moment in, kappa = 0.3 out.
+        since = None if self.window is None else now - self.window
         until = math.nextafter(now, math.inf)
-        since = -math.inf if self.window is None else now - self.window
-        return Filter(kappa=(0.0, self.kappa), event_time=(since, until))
+        return Filter(kappa=(None, math.nextafter(self.kappa, -math.inf)), event_time=(since, until))
 
     def score(self, hit: Hit) -> float:
         return hit.score
@@ -82,7 +89,7 @@ class SemanticPolicy:
         self.kappa = kappa
 
     def where(self, *, now: float) -> Filter:
-        return Filter(kappa=(self.kappa, math.inf))
+        return Filter(kappa=(self.kappa, None))
 
     def score(self, hit: Hit) -> float:
         return hit.score

@@ -1,0 +1,1 @@
+"""Checkpoint bundles, recovery from the newest good one, and an orderly shutdown."""
