@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -44,7 +45,10 @@ def add_lora(
         target_modules=list(targets),
         task_type="CAUSAL_LM",
     )
-    return replace(backbone, model=get_peft_model(backbone.model, config))  # type: ignore[arg-type]
+    with warnings.catch_warnings():  # peft asks transformers for an attribute by its old name
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
+        wrapped = get_peft_model(backbone.model, config)
+    return replace(backbone, model=wrapped)  # type: ignore[arg-type]
 
 
 def lora_parameter_count(backbone: Backbone, *, rank: int, targets: Sequence[str]) -> int:
