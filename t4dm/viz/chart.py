@@ -15,7 +15,7 @@ from t4dm.viz import svg
 from t4dm.viz.labels import spread
 from t4dm.viz.ticks import Ticks, nice_ticks, tick_text
 
-TOP, BOTTOM, LABEL_GAP = 12.0, 44.0, 14.5
+TOP, BOTTOM, LABEL_GAP = 22.0, 44.0, 14.5
 
 
 class Scale(NamedTuple):
@@ -146,17 +146,12 @@ class Chart:
         if label:
             self._ends.append(_EndLabel(self.x.stop, at, label, class_))
 
-    def moment(
-        self, x: float, *, class_: str, title: str = "", label: str = "", leftward: bool = False
-    ) -> None:
-        """A vertical rule at one time, such as a night; its label stands at the top, beside it."""
+    def moment(self, x: float, *, class_: str, title: str = "", label: str = "") -> None:
+        """A vertical rule at one time, such as a night; its label stands above the plot."""
         at = self.x(x)
         self._marks.append(svg.segment(at, TOP, at, self.y.start, class_=f"moment {class_}", title=title))
         if label:
-            place, anchor = at - 4 if leftward else at + 4, svg.END if leftward else svg.START
-            self._over.append(
-                svg.label(place, TOP + 9, label, class_=f"small halo fill {class_}", anchor=anchor)
-            )
+            self._over.append(svg.label(at, TOP - 9, label, class_=f"small fill {class_}", anchor=svg.MIDDLE))
 
     def svg(self) -> Markup:
         """The finished picture."""

@@ -17,7 +17,7 @@ from t4dm.viz.ticks import Ticks, integer_ticks, nice_ticks, widened
 MOST_POINTS = 400
 SMOOTH_FROM = 60
 MARKED_FROM = 40
-NAME_PX = 50.0
+NAME_PX, FEW_NIGHTS = 50.0, 8
 
 
 class Curve(NamedTuple):
@@ -103,15 +103,15 @@ def _draw(chart: Chart, curve: Curve, smooth: Series) -> None:
 
 
 def _mark_nights(chart: Chart, nights: Sequence[float]) -> None:
-    """Each night is a rule; its name stands where it has room, right of the rule or else left."""
+    """Each night is a rule; it is named where its name does not touch the one before."""
+    few = "few" if len(nights) <= FEW_NIGHTS else "many"
     taken = -np.inf
-    for index, step in enumerate(nights, start=1):
-        at = chart.x(step)
-        start = at if at + NAME_PX <= chart.x.stop else at - NAME_PX
-        label = f"night {index}" if start >= taken else ""
-        taken = start + NAME_PX if label else taken
-        title = f"night {index}, after step {step:.0f}"
-        chart.moment(step, class_="s-after_night", title=title, label=label, leftward=start < at)
+    for number, step in enumerate(nights, start=1):
+        fits = chart.x(step) - taken >= NAME_PX
+        taken = chart.x(step) if fits else taken
+        title = f"night {number}, after step {step:.0f}"
+        name = f"night {number}" if fits else ""
+        chart.moment(step, class_=f"{few} s-after_night", title=title, label=name)
 
 
 def _y_ticks(y: tuple[float, float], integers: bool) -> Ticks:

@@ -11,8 +11,7 @@ from typing import Literal
 from markupsafe import Markup, escape
 
 Anchor = Literal["start", "middle", "end"]
-START: Anchor = "start"
-END: Anchor = "end"
+MIDDLE: Anchor = "middle"
 CHARACTER_PX = 6.5  # mean advance of a sans-serif character at 12 px, on the safe side
 
 

@@ -43,7 +43,7 @@ def _chart(night: Night, top: float) -> Markup:
     edges = np.linspace(0.0, 1.0, len(night.kappa_after) + 1).tolist()
     chart = Chart(
         width=340.0,
-        height=210.0,
+        height=220.0,
         x=(0.0, 1.0),
         y=(0.0, top),
         x_title="kappa (0 fresh, 1 consolidated)",
