@@ -1,9 +1,10 @@
 """T4DX: an embedded bitemporal vector and graph store. numpy and msgpack only; it knows nothing of brains."""
 
-from t4dm.t4dx.engine import T4DX, Transaction
+from t4dm.t4dx.engine import T4DX
 from t4dm.t4dx.filters import EdgeFilter, Filter
 from t4dm.t4dx.operators import AffineClip
 from t4dm.t4dx.reader import Reader
+from t4dm.t4dx.transaction import Transaction
 from t4dm.t4dx.types import (
     BOTH,
     IN,

@@ -43,7 +43,7 @@ def rewrite(
     chosen: list[int],
     *,
     commit: Callable[[Manifest], None],
-) -> tuple[Manifest, Draft | None]:
+) -> Draft | None:
     """Write the chosen segments as one and commit the swap; the entries of the other segments stay in one delta file."""
     number, draft, entries = old.next_file_id, None, []
     views = [state.segments[place].view() for place in chosen]
@@ -59,4 +59,4 @@ def rewrite(
     kept = [old.segments[place] for place in rest]
     new = old.next(next_file_id=number + 2, segments=(*entries, *kept), deltas=left)
     commit(new)
-    return new, draft
+    return draft

@@ -1,0 +1,75 @@
+"""From a folder to a manifest: the lock, the creation of a store, and reading beside a writer."""
+
+from __future__ import annotations
+
+import os
+import socket
+import time
+
+from t4dm import errors
+from t4dm.t4dx import manifest, recovery, wal
+from t4dm.t4dx.fs import FileSystem, Lock
+from t4dm.t4dx.manifest import Manifest
+from t4dm.t4dx.types import EdgeType, Options
+
+
+def take_lock(fs: FileSystem, folder: str, *, create: bool) -> Lock:
+    """The single writer's lock; raises StoreLockedError and names who holds it."""
+    if not fs.exists(folder):
+        if not create:
+            raise errors.StoreMissingError(folder)
+        fs.mkdir(folder)
+        fs.sync_dir(os.path.dirname(folder) or ".")
+    owner = f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
+    lock = fs.lock(f"{folder}/LOCK", owner)
+    if isinstance(lock, str):
+        raise errors.StoreLockedError(folder, lock)
+    return lock
+
+
+def load_or_create(
+    fs: FileSystem, folder: str, dim: int | None, options: Options, *, read_only: bool
+) -> Manifest:
+    """The manifest of a store, new where there is none and `dim` says how."""
+    found = manifest.load(fs, folder)
+    if found is None:
+        if read_only or dim is None:
+            raise errors.StoreMissingError(folder)
+        found = _create(fs, folder, dim, options)
+    manifest.check_flags(found, folder, read_only=read_only)
+    if dim is not None and dim != found.dim:
+        raise errors.StoreDimensionError(folder, found.dim, dim)
+    return found
+
+
+def recover_beside_writer(fs: FileSystem, folder: str, found: Manifest) -> recovery.Recovered:
+    """Recover while a writer may flush: where a file of the manifest has just gone, start from the newer one."""
+    for _ in range(20):
+        try:
+            return recovery.recover(fs, folder, found)
+        except (FileNotFoundError, errors.CorruptionError):
+            newer = manifest.load(fs, folder)
+            if newer is None or newer.version == found.version:
+                raise
+            found = newer
+    return recovery.recover(fs, folder, found)
+
+
+def _create(fs: FileSystem, folder: str, dim: int, options: Options) -> Manifest:
+    if dim < 1:
+        raise errors.OptionError(f"dim is {dim}; give the size of the vectors, for example dim=1024")
+    for name in ("segments", "deltas"):
+        fs.mkdir(f"{folder}/{name}")
+        if fs.listdir(f"{folder}/{name}"):
+            raise errors.CorruptionError(folder, f"it has {name} but no manifest")
+    for name in fs.listdir(folder):
+        if name.startswith("wal-"):  # a crash during creation leaves an empty log, and nothing else does
+            if fs.size(f"{folder}/{name}") > wal.FILE_HEADER:
+                raise errors.CorruptionError(folder, "it has a log but no manifest")
+            fs.unlink(f"{folder}/{name}")
+    info = wal.WalInfo(1, 0, 1, fs.token(8))
+    wal.WalWriter.create(fs, folder, info).close()
+    types = tuple(dict.fromkeys([*EdgeType.__members__, *options.edge_types]))
+    new = Manifest(1, dim, 2, 0, 1, info.salt.hex(), edge_types=types)
+    manifest.publish(fs, folder, new)
+    return new
