@@ -30,7 +30,7 @@ HOMES = {
     "hydra": "apps cli config",
     "omegaconf": "apps cli config",
     "typer": "cli",
-    "lightning": "training data apps",
+    "lightning": "training data",
     "transformers": "backbone",
     "peft": "backbone",
     "bitsandbytes": "backbone",

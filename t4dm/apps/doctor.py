@@ -80,7 +80,9 @@ def fits() -> Table:
     for name in names("experiment"):
         need = estimate(plain(compose("train", [name.replace("/", "=", 1)])))
         where = "GPU" if need.gpu else "memory"
-        table.add_row(name.partition("/")[2], f"{need.memory / GIB:.1f} GiB {where}", verdict(need, ram=free, gpu=gpu))
+        table.add_row(
+            name.partition("/")[2], f"{need.memory / GIB:.1f} GiB {where}", verdict(need, ram=free, gpu=gpu)
+        )
     return table
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import json
 import logging
+import math
 import os
 import platform
 import shutil
@@ -95,6 +96,8 @@ class RunRecord:
         config: Mapping[str, Any],
         overrides: Sequence[str] = (),
         seed: int,
+        app: str = "train",
+        experiment: str = "unnamed",
         parent: str | None = None,
         command: Sequence[str] = (),
     ) -> Self:
@@ -103,6 +106,7 @@ class RunRecord:
         Args:
             config: resolved, plain.
             overrides: as typed.
+            app, experiment: what ran, for lists of runs.
             parent: the run folder this run goes on from.
             command: what was typed; `sys.argv` where empty.
 
@@ -111,6 +115,8 @@ class RunRecord:
         """
         git, diff = git_state(Path(__file__).resolve().parent)
         info = {
+            "app": app,
+            "experiment": experiment,
             "command": list(command) or sys.argv,
             "seed": seed,
             "parent": parent,
@@ -136,8 +142,8 @@ class RunRecord:
         return run
 
     def write_json(self, name: str, value: Any) -> Path:
-        """Write `value` as JSON under the run folder, whole or not at all."""
-        return self._write(name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+        """Write `value` as JSON under the run folder, whole or not at all; what is not finite becomes null."""
+        return self._write(name, json.dumps(_finite(value), indent=1, ensure_ascii=False) + "\n")
 
     def _write(self, name: str, text: str) -> Path:
         target = self.path / name
@@ -202,12 +208,6 @@ def read_config(path: Path) -> dict[str, Any]:
     return config
 
 
-def find_runs(root: Path) -> list[Path]:
-    """All run folders below `root`, oldest first."""
-    found = {file.parent: read_run(file.parent)["started"] for file in root.rglob("run.json")}
-    return sorted(found, key=found.__getitem__)
-
-
 def flat(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts as dotted paths."""
     rows: dict[str, Any] = {}
@@ -224,6 +224,14 @@ def changed(old: Mapping[str, Any], new: Mapping[str, Any]) -> dict[str, tuple[A
     return {
         path: (before.get(path), after.get(path)) for path in paths if before.get(path) != after.get(path)
     }
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _finite(part) for key, part in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(part) for part in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _status(error: BaseException | None) -> str:

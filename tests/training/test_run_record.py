@@ -13,7 +13,7 @@ import yaml
 
 from t4dm.errors import DiskFullError, RunFolderError
 from t4dm.training import run_record
-from t4dm.training.run_record import RunRecord, changed, find_runs, git_state, read_config, read_run
+from t4dm.training.run_record import RunRecord, changed, git_state, read_config, read_run
 
 
 def open_run(path: Path, **fields: object) -> RunRecord:
@@ -116,12 +116,6 @@ def test_the_uncommitted_diff_lies_in_the_folder(tmp_path: Path, monkeypatch: py
     )
     open_run(tmp_path)
     assert (tmp_path / "uncommitted.diff").read_text() == "+a = 2\n"
-
-
-def test_find_runs_goes_by_time(tmp_path: Path) -> None:
-    for name in ("b", "a"):
-        open_run(tmp_path / "train" / name)
-    assert [run.name for run in find_runs(tmp_path)] == ["b", "a"]
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:

@@ -1,0 +1,117 @@
+"""`t4dm train`: wake, sleep when tired, then the exam, the closing table and the report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+from rich.console import Console
+
+from t4dm.apps import assembly, exam, summary
+from t4dm.apps.job import app, guarded, run
+from t4dm.apps.resume import resumed
+from t4dm.config import build, check, plain
+from t4dm.persistence.bundle import Bundle
+from t4dm.persistence.recovery import newest_bundle
+from t4dm.t4dx import T4DX
+from t4dm.training.bundle_io import BundleIO
+from t4dm.training.callbacks.progress import RunBar
+from t4dm.training.event_clock import EventClock
+from t4dm.training.run_record import RunRecord
+from t4dm.viz.closing_table import closing_table
+from t4dm.viz.report import write_report
+
+
+class RunResult(NamedTuple):
+    """What a run leaves."""
+
+    folder: Path
+    summary: dict[str, Any]
+    metrics: dict[str, float]
+    """The last value of everything logged."""
+
+
+def train(cfg: DictConfig) -> RunResult:
+    """Train as the config says and write the whole run folder.
+
+    Raises:
+        T4DMError: a user's mistake; nothing written before is lost.
+    """
+    typed = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    c, parent = plain(cfg), cfg.get("resume")
+    if parent:
+        c, typed = resumed(Path(parent), typed, output=c["paths"]["output"])
+    check(cfg)
+    assembly.one_device(c)
+    folder = Path(c["paths"]["output"])
+    record = RunRecord.open(
+        folder, config=c, overrides=typed, seed=c["seed"], experiment=c["name"], parent=parent
+    )
+    with record:
+        return _train(c, record, newest_bundle(Path(parent) / "checkpoints")[0] if parent else None)
+
+
+def _train(c: assembly.Plain, record: RunRecord, bundle: Bundle | None) -> RunResult:
+    began, clock, rngs = time.monotonic(), EventClock(), assembly.streams(c["seed"])
+    info = bundle.info if bundle else None
+    with ExitStack() as stack:
+        store = stack.enter_context(assembly.open_store(c, clock=clock, bundle=info))
+        bar = stack.enter_context(RunBar())
+        parts = assembly.assemble(c)
+        phases = [build(phase) for phase in (c["sleep"]["phases"] or {}).values() if phase]
+        given = {
+            "model": parts.model,
+            "memory": assembly.port(store, clock=clock, rng=rngs.memory),
+            "writer": parts.writer,
+            "clock": clock,
+            "phases": phases,
+            "pressure": build(c["sleep"]["pressure"]) if c["sleep"]["pressure"] else None,
+            "folder": record.path,
+            "bar": bar,
+        }
+        module = build(c["phase"], **given)
+        trainer = _trainer(c, store, given)
+        trainer.fit(module, parts.data, ckpt_path=info.path if info else None, weights_only=True)
+        trained = time.monotonic()
+        scores = exam.sit(c, parts, folder=record.path, phases=phases, rng=rngs.exam, bar=bar)
+        seconds = {"train": trained - began, "evaluate": time.monotonic() - trained}
+        told = summary.summary(c, scores=scores, trainer=trainer, store=store, seconds=seconds)
+        record.write_json("summary.json", told)
+    report = write_report(record.path)
+    Console().print(closing_table(told))
+    Console().print(f"report: {report}", soft_wrap=True, highlight=False)
+    return RunResult(
+        record.path, told, {key: float(value) for key, value in trainer.callback_metrics.items()}
+    )
+
+
+def _trainer(c: assembly.Plain, store: T4DX | None, given: Mapping[str, Any]) -> Any:
+    nodes = [*(c["callbacks"] or {}).values(), c["sleep"]["callback"]]
+    return build(
+        {**c["trainer"], "_partial_": True},
+        callbacks=[build(node, **given) for node in nodes if node],
+        logger=[build(node) for node in (c["logger"] or {}).values() if node],
+        plugins=[BundleIO(store=store)],
+        default_root_dir=c["paths"]["output"],
+    )
+
+
+def objective(cfg: DictConfig) -> float | None:
+    """Train, and tell a sweeper the metric that `cfg.objective` names."""
+    result = train(cfg)
+    return result.metrics.get(cfg.objective)
+
+
+@app("train")
+def main(cfg: DictConfig) -> float | None:
+    """One job."""
+    return guarded(objective, cfg)
+
+
+if __name__ == "__main__":
+    run(main, "train")
