@@ -1,4 +1,4 @@
-"""The BCM rule: the sign of change depends on activity against a threshold that follows activity (Bienenstock et al. 1982)."""
+"""The BCM rule: change depends on activity against a threshold that follows it (Bienenstock et al. 1982)."""
 
 from __future__ import annotations
 
@@ -10,13 +10,15 @@ from torch import Tensor
 
 
 class BCMParams(NamedTuple):
-    """Learning rate and time constant of the sliding threshold; keep `tau_theta` well below 1/lr for stability."""
+    """Learning rate and time constant of the sliding threshold; keep `tau_theta` well below 1/lr."""
 
     lr: float = 1e-3
     tau_theta: float = 100.0
 
 
-def bcm_step(x: Tensor, y: Tensor, theta: Tensor, params: BCMParams, dt: float = 1.0) -> tuple[Tensor, Tensor]:
+def bcm_step(
+    x: Tensor, y: Tensor, theta: Tensor, params: BCMParams, dt: float = 1.0
+) -> tuple[Tensor, Tensor]:
     """dw = lr * y (y - theta) x, and theta moves towards the mean of y^2.
 
     Args:

@@ -1,8 +1,8 @@
 """Eligibility: what a synapse remembers until a neuromodulator tells whether it was worth it.
 
-Each synapse keeps one trace for potentiation and one for depression (He et al. 2015), each with a rise and a decay, so that
-a signal some hundred milliseconds late finds it at its peak (Yagishita et al. 2014). Noradrenaline cashes in the first,
-serotonin the second.
+Each synapse keeps one trace for potentiation and one for depression (He et al. 2015), each with a rise and a
+decay, so that a signal some hundred milliseconds late finds it at its peak (Yagishita et al. 2014).
+Noradrenaline cashes in the first, serotonin the second.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 
 class EligibilityParams(NamedTuple):
-    """Time constants in seconds or tokens (the unit of `dt`): decay of either trace and their common rise, 0 = at once."""
+    """Time constants in the unit of `dt`: decay of either trace and their common rise, 0 = at once."""
 
     tau_plus: float = 1.0
     tau_minus: float = 0.6
@@ -60,7 +60,7 @@ def eligibility_step(
 
 
 def eligible(state: EligibilityState) -> tuple[Tensor, Tensor]:
-    """The two traces as a modulator finds them: decay minus rise, zero at the moment of the event and again at infinity."""
+    """The two traces as a modulator finds them: decay minus rise, zero at the event and at infinity."""
     return state.plus - state.plus_rise, state.minus - state.minus_rise
 
 
@@ -69,7 +69,8 @@ def convert(state: EligibilityState, *, potentiate: Tensor | float, depress: Ten
 
     Args:
         state: the traces.
-        potentiate: noradrenaline (beta-2) or dopamine above baseline, per unit of time; broadcasts to `[M, N]`.
+        potentiate: noradrenaline (beta-2) or dopamine above baseline, per unit of time; broadcasts to `[M,
+            N]`.
         depress: serotonin (5-HT2C) above baseline.
     """
     plus, minus = eligible(state)

@@ -1,7 +1,9 @@
-"""Keeping activity in range: synaptic scaling of neurons by their rate, and sleep's downscaling of edges by their rank.
+"""Keeping activity in range: synaptic scaling of neurons by their rate, and sleep's downscaling of edges by
+their rank.
 
-The two act on different variables. Neurons are scaled by firing rates (Turrigiano et al. 1998), edges by their own weights:
-sleep shrinks synapses in proportion to their size and spares the largest fifth (de Vivo et al. 2017).
+The two act on different variables. Neurons are scaled by firing rates (Turrigiano et al. 1998), edges by
+their own weights: sleep shrinks synapses in proportion to their size and spares the largest fifth (de Vivo
+et al. 2017).
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ class RateTracker(NamedTuple):
 
 
 def track_rate(tracker: RateTracker, mean: Tensor, tokens: float, *, tau: float = 1e4) -> RateTracker:
-    """Take up the mean rate `[D]` of a window of `tokens` tokens; the first windows are averaged without bias."""
+    """Take up the mean rate `[D]` of a window of `tokens` tokens; the first are averaged without bias."""
     seen = tracker.tokens + tokens
     # exponential forgetting, but never slower than the plain average of what has been seen
     weight = max(1.0 - math.exp(-tokens / tau), tokens / seen)
@@ -37,25 +39,28 @@ def scaling_factor(
     low: float = 0.5,
     high: float = 2.0,
 ) -> Tensor:
-    """Multiplier of a neuron's incoming weights (or its gain): clip((target / max(rate, floor))^gamma, low, high).
+    """Multiplier of a neuron's incoming weights (or its gain): clip((target / max(rate, floor))^gamma, low,
+    high).
 
-    Rates answer weights with an elasticity of 1 to 7, and gamma times that must stay below 2: at gamma = 1 the rate
-    oscillates, at 0.2 it settles in a few steps.
+    Rates answer weights with an elasticity of 1 to 7, and gamma times that must stay below 2: at gamma = 1
+    the rate oscillates, at 0.2 it settles in a few steps.
     """
     return (target / rate.clamp(min=floor)).pow(gamma).clamp(low, high)
 
 
 def scale_neurons(weight: Tensor, rate: Tensor, *, target: float = 0.05, gamma: float = 0.2) -> Tensor:
-    """Incoming weights `[M, N]` after one step of scaling by the rates `[M]`; ranks within a neuron are kept."""
+    """Incoming weights `[M, N]` after one step of scaling by the rates `[M]`; a neuron keeps its ranks."""
     return weight * scaling_factor(rate, target=target, gamma=gamma).unsqueeze(-1)
 
 
-def downscaling_factor(weight: Tensor, *, fraction: float = 0.18, spare: float = 0.2, power: float = 4.0) -> Tensor:
+def downscaling_factor(
+    weight: Tensor, *, fraction: float = 0.18, spare: float = 0.2, power: float = 4.0
+) -> Tensor:
     """Multiplier of each edge weight `[n]` for one night.
 
-    1 - depth * max(0, 1 - (rank / (1 - spare))^power), rank in [0, 1) from the weakest; the strongest `spare` of them keep
-    their weight, and depth is such that the mean multiplier is 1 - fraction. Equal weights share their mean rank, so equal
-    edges stay equal and order is kept.
+    1 - depth * max(0, 1 - (rank / (1 - spare))^power), rank in [0, 1) from the weakest; the strongest
+    `spare` of them keep their weight, and depth is such that the mean multiplier is 1 - fraction. Equal
+    weights share their mean rank, so equal edges stay equal and order is kept.
     """
     if weight.numel() == 0:
         return weight.clone()
@@ -65,7 +70,9 @@ def downscaling_factor(weight: Tensor, *, fraction: float = 0.18, spare: float =
     return 1.0 - depth * (1.0 - (rank / reach).clamp(max=1.0) ** power)
 
 
-def downscale_edges(weight: Tensor, *, fraction: float = 0.18, spare: float = 0.2, power: float = 4.0) -> Tensor:
+def downscale_edges(
+    weight: Tensor, *, fraction: float = 0.18, spare: float = 0.2, power: float = 4.0
+) -> Tensor:
     """Edge weights `[n]` after one night's downscaling."""
     return weight * downscaling_factor(weight, fraction=fraction, spare=spare, power=power)
 
@@ -75,4 +82,5 @@ def _mean_rank(weight: Tensor) -> Tensor:
     _, group, count = torch.unique(weight, return_inverse=True, return_counts=True)
     below = count.cumsum(0) - count
     middle = (below + 0.5 * count) / weight.numel()
-    return middle.to(torch.promote_types(weight.dtype, torch.float32))[group]
+    rank: Tensor = middle.to(torch.promote_types(weight.dtype, torch.float32))[group]
+    return rank

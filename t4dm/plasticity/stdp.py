@@ -1,12 +1,14 @@
-"""Spike-timing-dependent plasticity, pair and triplet: the one rule that replay, the language model and the biology use.
+"""Spike-timing-dependent plasticity, pair and triplet: the one rule that replay, the language model and the
+biology use.
 
-Conventions. Lag = t_post - t_pre. Traces decay, are read, and only then take up the current spike, so that a pre and a post
-spike of the same step form no pair. Pair rule (Bi & Poo 1998), triplet rule (Pfister & Gerstner 2006, eq. 2-4):
+Conventions. Lag = t_post - t_pre. Traces decay, are read, and only then take up the current spike, so that a
+pre and a post spike of the same step form no pair. Pair rule (Bi & Poo 1998), triplet rule (Pfister &
+Gerstner 2006, eq. 2-4):
 
     on a post spike   w += r1 (A2+ + A3+ o2)          on a pre spike   w -= o1 (A2- + A3- r2)
 
-r1, r2 are traces of the pre spikes (tau_plus, tau_x), o1, o2 of the post spikes (tau_minus, tau_y). With A3 = 0 the triplet
-rule is the pair rule. `nearest` lets a trace jump to 1 at a spike instead of adding 1.
+r1, r2 are traces of the pre spikes (tau_plus, tau_x), o1, o2 of the post spikes (tau_minus, tau_y). With A3
+= 0 the triplet rule is the pair rule. `nearest` lets a trace jump to 1 at a spike instead of adding 1.
 """
 
 from __future__ import annotations
@@ -22,7 +24,8 @@ from t4dm.plasticity.traces import linear_scan
 
 
 class STDPParams(NamedTuple):
-    """Amplitudes per spike, time constants in any unit (that of `dt`), the scheme, and the exponent of the soft bounds.
+    """Amplitudes per spike, time constants in any unit (that of `dt`), the scheme, and the exponent of the
+    soft bounds.
 
     `mu = 0` is additive; with `mu > 0` LTP is scaled by (1 - w)^mu and LTD by w^mu, for weights in [0, 1].
     """
@@ -39,7 +42,8 @@ class STDPParams(NamedTuple):
     mu: float = 0.0
 
 
-# Hippocampal culture, relative change per pairing of a 60-pairing protocol (Bi & Poo 1998; amplitudes 0.777 and 0.273).
+# Hippocampal culture, relative change per pairing of a 60-pairing protocol (Bi & Poo 1998; amplitudes 0.777
+# and 0.273).
 BI_POO = STDPParams(a_plus=0.777 / 60.0, a_minus=0.273 / 60.0)
 # Visual cortex and hippocampal culture, Pfister & Gerstner 2006, tables 3 and 4.
 VISUAL_CORTEX = STDPParams(5e-10, 7e-3, a3_plus=6.2e-3, a3_minus=2.3e-4, tau_x=101.0, tau_y=125.0)
@@ -126,7 +130,12 @@ def stdp_window(
     """
     p = params
     start = traces or init_traces(pre.shape[0], pre.shape[2], post.shape[2], like=pre)
-    plan = ((pre, p.tau_plus, start.r1), (pre, p.tau_x, start.r2), (post, p.tau_minus, start.o1), (post, p.tau_y, start.o2))
+    plan = (
+        (pre, p.tau_plus, start.r1),
+        (pre, p.tau_x, start.r2),
+        (post, p.tau_minus, start.o1),
+        (post, p.tau_y, start.o2),
+    )
     read, after = [], []
     for spikes, tau, initial in plan:
         keep = math.exp(-dt / tau)

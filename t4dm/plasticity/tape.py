@@ -35,10 +35,11 @@ class Synapse(NamedTuple):
 class EligibilityTape:
     """Context manager: while it is open every forward pass of the watched synapses leaves eligibility behind.
 
-    For a synapse, e = sum over batch and time of lambda^(T-1-t) L_i(t) psi_i(t) xbar_j(t): one matrix product per window,
-    never a matrix per token. xbar is the input filtered by the neurons' mean leak, psi their sensitivity. With
-    `signal="none"` L is 1 and the sum is made in the forward pass; with `signal="gradient"` L is the derivative by the
-    spikes and the sum is made when the backward pass brings it.
+    For a synapse, e = sum over batch and time of lambda^(T-1-t) L_i(t) psi_i(t) xbar_j(t): one matrix
+    product per window, never a matrix per token. xbar is the input filtered by the neurons' mean leak, psi
+    their sensitivity. With `signal="none"` L is 1 and the sum is made in the forward pass; with
+    `signal="gradient"` L is the derivative by the spikes and the sum is made when the backward pass brings
+    it.
 
     Args:
         synapses: what to watch.
@@ -119,4 +120,6 @@ class EligibilityTape:
             trace, _ = linear_scan(x.to(factor.dtype), decay, mask=mask, reset=reset)
             new = factor[..., synapse.part].flatten(0, 1).t() @ trace.flatten(0, 1)
             old = self.eligibility.get(synapse.linear)
-            self.eligibility[synapse.linear] = new if old is None else old * self.trace_decay ** factor.shape[1] + new
+            self.eligibility[synapse.linear] = (
+                new if old is None else old * self.trace_decay ** factor.shape[1] + new
+            )

@@ -26,7 +26,13 @@ class UpdateStats(NamedTuple):
 
 
 def apply_three_factor(
-    weight: Tensor, eligibility: Tensor, modulator: Tensor | float, *, lr: float, max_dw: float, max_drift: float
+    weight: Tensor,
+    eligibility: Tensor,
+    modulator: Tensor | float,
+    *,
+    lr: float,
+    max_dw: float,
+    max_drift: float,
 ) -> UpdateStats:
     """Add lr * modulator * eligibility to the weight in place, within both caps.
 
@@ -52,14 +58,16 @@ def apply_three_factor(
 
 @final
 class ThreeFactor(Optimizer):
-    """Applies lr * modulator * eligibility; no gradient is read, positive change is what a positive modulator wants.
+    """Applies lr * modulator * eligibility; no gradient is read, positive change is what a positive
+    modulator wants.
 
-    Eligibility, step count and drift live in the optimizer's state, so `state_dict` resumes a run exactly. `step` leaves
-    the eligibility in place: it fades with the next deposits (`trace_decay` per deposit), as a biological trace fades
-    with time. To descend on a loss, deposit the gradient and set a modulator of -1.
+    Eligibility, step count and drift live in the optimizer's state, so `state_dict` resumes a run exactly.
+    `step` leaves the eligibility in place: it fades with the next deposits (`trace_decay` per deposit), as a
+    biological trace fades with time. To descend on a loss, deposit the gradient and set a modulator of -1.
 
     Args:
-        params: parameters or groups; `lr`, `modulator`, `trace_decay`, `max_dw`, `max_drift` can be set per group.
+        params: parameters or groups; `lr`, `modulator`, `trace_decay`, `max_dw`, `max_drift` can be set per
+            group.
         lr: learning rate.
         modulator: third factor M; 0 learns nothing until `set_modulator`.
         trace_decay: lambda, what a deposit keeps of the eligibility before it.
@@ -89,11 +97,11 @@ class ThreeFactor(Optimizer):
         super().__init__(params, {**defaults, "max_dw": max_dw, "max_drift": max_drift})
 
     def deposit(self, parameter: Tensor, eligibility: Tensor, *, decay: float | None = None) -> None:
-        """Add to a parameter's eligibility after letting it fade by `decay` (the group's `trace_decay` when None)."""
+        """Add to a parameter's eligibility after it faded by `decay` (by the group's when None)."""
         if eligibility.shape != parameter.shape:
             raise LearningRuleError(
-                f"eligibility of shape {tuple(eligibility.shape)} for a weight of shape {tuple(parameter.shape)}; "
-                "deposit one value per weight"
+                f"eligibility of shape {tuple(eligibility.shape)} for a weight of shape "
+                f"{tuple(parameter.shape)}; deposit one value per weight"
             )
         group = self._group_of(parameter)
         state = self.state[parameter]
@@ -155,4 +163,6 @@ class ThreeFactor(Optimizer):
         for group in self.param_groups:
             if any(parameter is each for each in group["params"]):
                 return group
-        raise LearningRuleError("this optimizer does not hold that weight; pass it to ThreeFactor(params=...)")
+        raise LearningRuleError(
+            "this optimizer does not hold that weight; pass it to ThreeFactor(params=...)"
+        )

@@ -68,7 +68,7 @@ def linear_scan(
     decay = step_decay(decay.to(x.dtype), x, mask=mask, reset=reset)
     if mask is not None:
         x = x * mask.unsqueeze(-1)
-    y = _LinearScan.apply(x, decay, initial.to(x.dtype))
+    y: Tensor = _LinearScan.apply(x, decay, initial.to(x.dtype))  # type: ignore[no-untyped-call]
     return y, y[:, -1]
 
 

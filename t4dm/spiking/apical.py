@@ -1,4 +1,4 @@
-"""Stage 4, two compartments: basal drive gated by apical context, prediction error, and forward-forward goodness."""
+"""Stage 4, two compartments: basal drive gated by apical context, prediction error, goodness."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from t4dm.spiking.state import ApicalState, LIFState
 
 
 class ApicalOutput(NamedTuple):
-    """Output `[B, T, D]`, state, prediction error `[B, T]`, capsule coefficients `[B, T, C]`, spikes `[B, T, 2P]`."""
+    """Output `[B, T, D]`, state, prediction error `[B, T]`, capsules `[B, T, C]`, spikes `[B, T, 2P]`."""
 
     out: Tensor
     state: ApicalState
@@ -30,10 +30,11 @@ class ApicalOutput(NamedTuple):
 class ApicalGate(nn.Module):
     """Basal b = W_b x, apical a = W_a (m + x_{t-1}), one LIF over [b; a].
 
-    The apical compartment hears memory and the block's own previous token, never the present one. Coincident spikes load
-    calcium, c = lambda c + s_b s_a (Larkum 2013), which opens the gate further:
+    The apical compartment hears memory and the block's own previous token, never the present one. Coincident
+    spikes load calcium, c = lambda c + s_b s_a (Larkum 2013), which opens the gate further:
     y = b * sigmoid(a + kappa * max(0, c - theta_Ca)) * (1/2 + s_b/2).
-    The membranes of the previous token predict the present basal drive; the mean squared miss is the prediction error.
+    The membranes of the previous token predict the present basal drive; the mean squared miss is the
+    prediction error.
 
     Args:
         width: D of the stream.
@@ -78,7 +79,11 @@ class ApicalGate(nn.Module):
         fired = self.neurons(torch.cat([b, a], dim=-1), state.lif, context, f"{name}.apical")
         s_b, s_a = fired.spikes.chunk(2, dim=-1)
         calcium, ca = linear_scan(
-            s_b * s_a, torch.sigmoid(self.calcium_decay_logit), state.ca, mask=context.mask, reset=context.reset
+            s_b * s_a,
+            torch.sigmoid(self.calcium_decay_logit),
+            state.ca,
+            mask=context.mask,
+            reset=context.reset,
         )
         opening = a + self.calcium_gain * F.relu(calcium - self.calcium_threshold)
         y = b * torch.sigmoid(opening) * (0.5 + 0.5 * s_b)
@@ -86,22 +91,28 @@ class ApicalGate(nn.Module):
         routed, coefficients = self.capsules(y, predicted)
         error = (b - predicted).square().mean(dim=-1)
         return ApicalOutput(
-            self.out(routed), ApicalState(LIFState(fired.state.u), ca, last), error, coefficients, fired.spikes
+            self.out(routed),
+            ApicalState(LIFState(fired.state.u), ca, last),
+            error,
+            coefficients,
+            fired.spikes,
         )
 
     def _predict(self, u: Tensor, state: ApicalState, context: Context) -> Tensor:
-        """What the membranes after token t-1 say about token t's basal drive; padding freezes them by itself."""
+        """What the membranes after token t-1 say of token t's basal drive; padding freezes them by itself."""
         before = torch.cat([state.lif.u.to(u.dtype).unsqueeze(1), u[:, :-1]], dim=1)
         if context.reset is not None:
             before = before * (~context.reset).unsqueeze(-1)
-        return self.predict_up(self.predict_down(before))
+        predicted: Tensor = self.predict_up(self.predict_down(before))
+        return predicted
 
 
 def goodness(trace: Tensor) -> Tensor:
     """Forward-forward goodness of float rate traces `[..., D]`: the MEAN of h^2.
 
-    h is the rate in units of the target, so that 1 means "at target". The sum over binary spikes would be the spike count,
-    and maximising it would fight the sparsity target (Hinton 2022, sec. 2, with mean in place of sum).
+    h is the rate in units of the target, so that 1 means "at target". The sum over binary spikes would be
+    the spike count, and maximising it would fight the sparsity target (Hinton 2022, sec. 2, with mean in
+    place of sum).
     """
     return trace.square().mean(dim=-1)
 
@@ -111,7 +122,8 @@ def forward_forward_loss(positive: Tensor, negative: Tensor, *, threshold: float
 
     Args:
         positive: goodness on real data, any shape.
-        negative: goodness on negatives that exist: the wrong memory (rows of recall shuffled), corrupted continuations.
+        negative: goodness on negatives that exist: the wrong memory (rows of recall shuffled), corrupted
+            continuations.
         threshold: goodness that separates the two; 1 is a layer firing evenly at its target rate.
     """
     return F.softplus(threshold - positive).mean() + F.softplus(negative - threshold).mean()

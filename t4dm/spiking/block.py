@@ -2,14 +2,15 @@
 
     x' = x + recall(x)                                      memory enters the float stream
     1  thalamic gate      n = g(x', m) * norm(x')           what may enter
-    2  LIF integration    y = n * (1/2 + s/2)               layer 2/3 spikes; x' itself is the shortcut to stage 6
-    3  spike attention    z = x' + A(y)
+    2  LIF integration    y = n * (1/2 + s/2)               layer 2/3 spikes; x' itself is the shortcut to
+    stage 6 3  spike attention    z = x' + A(y)
     4  apical gate        z = z + P(norm z, m)              prediction error, capsules
     5  RWKV               z = z + T(norm z);  z = z + C(norm z)
     6  LIF readout        out = x' + (z - x') * (1/2 + s/2)
 
-Every stage's spikes gate a float product instead of replacing it, so no spike feeds a spike without a float path; stages
-3 and 4 read spikes directly (queries, keys, coincidences). The identity path from x to out carries gradients undamped.
+Every stage's spikes gate a float product instead of replacing it, so no spike feeds a spike without a float
+path; stages 3 and 4 read spikes directly (queries, keys, coincidences). The identity path from x to out
+carries gradients undamped.
 """
 
 from __future__ import annotations
@@ -127,7 +128,10 @@ class CorticalBlock(nn.Module):
         return BlockState(
             lif=LIFState(zeros(d)),
             attn=AttnState(
-                LIFState(zeros(2 * self.qk_width)), zeros(h, key, value), zeros(self.qk_width), zeros(self.qk_width)
+                LIFState(zeros(2 * self.qk_width)),
+                zeros(h, key, value),
+                zeros(self.qk_width),
+                zeros(self.qk_width),
             ),
             apical=ApicalState(LIFState(zeros(2 * p)), zeros(p), zeros(d)),
             rwkv=RwkvState(zeros(h, value, value), zeros(d), zeros(d)),
@@ -175,7 +179,11 @@ class CorticalBlock(nn.Module):
         fired = self.readout(self.norms[4](x + branch), state.out, context, f"{name}.out")
         out = x + branch * (0.5 + 0.5 * fired.spikes)
         trace, rate = linear_scan(
-            fired.spikes, fired.spikes.new_full((self.width,), RATE_DECAY), state.rate, mask=context.mask, reset=context.reset
+            fired.spikes,
+            fired.spikes.new_full((self.width,), RATE_DECAY),
+            state.rate,
+            mask=context.mask,
+            reset=context.reset,
         )
         per_token = goodness(trace * ((1.0 - RATE_DECAY) / self.target_rate))
         mean = mean_rate(fired.spikes, context)
@@ -183,7 +191,5 @@ class CorticalBlock(nn.Module):
         aux = BlockAux(
             mean, torch.stack([*others, mean.mean()]), per_token, apical.prediction_error, apical.capsules
         )
-        after = BlockState(
-            integrated.state, attn, apical.state, RwkvState(S, x_tm, x_cm), fired.state, rate
-        )
+        after = BlockState(integrated.state, attn, apical.state, RwkvState(S, x_tm, x_cm), fired.state, rate)
         return BlockOutput(out, after, aux)

@@ -13,7 +13,8 @@ from t4dm.errors import StackShapeError
 
 @final
 class CapsuleRouting(nn.Module):
-    """Weigh C groups of channels by their agreement with the prediction: y'_j = C * softmax_j(<W_j y_j, c_j>/sqrt(p)) * y_j.
+    """Weigh C groups of channels by their agreement with the prediction: y'_j = C * softmax_j(<W_j y_j,
+    c_j>/sqrt(p)) * y_j.
 
     After Sabour et al. 2017 with a single iteration. Equal agreement of all groups is the identity.
 
@@ -34,9 +35,9 @@ class CapsuleRouting(nn.Module):
         self.vote = nn.Parameter(torch.randn(capsules, size, size) / math.sqrt(size))
 
     def forward(self, y: Tensor, prediction: Tensor) -> tuple[Tensor, Tensor]:
-        """Route `y` by `prediction`, both `[B, T, P]`; returns the routed channels and the coefficients `[B, T, C]`."""
-        groups = y.unflatten(-1, (self.capsules, -1))
-        expected = prediction.unflatten(-1, (self.capsules, -1))
+        """Route `y` by `prediction`, both `[B, T, P]`: routed channels and coefficients `[B, T, C]`."""
+        shape = (*y.shape[:-1], self.capsules, -1)
+        groups, expected = y.reshape(shape), prediction.reshape(shape)
         # <W y, c> = <y, W^T c>: as a batched product over capsules
         back = torch.einsum("btcp,cpq->btcq", expected, self.vote)
         coefficients = torch.softmax((groups * back).sum(-1) / math.sqrt(groups.shape[-1]), dim=-1)

@@ -1,4 +1,4 @@
-"""What every stage of a block needs to know about the tokens at hand: padding, documents, modulation, observers."""
+"""What every stage needs to know about the tokens at hand: padding, documents, modulation, observers."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from t4dm.spiking.neuromodulators import BASELINE, Effects, Neuromod, effects
+from t4dm.spiking.neuromodulators import BASELINE, NO_EFFECTS, Effects, Neuromod, effects
 from t4dm.spiking.oscillators import OscillatorSignal
 from t4dm.spiking.recorder import SpikeRecorder
 
 
 class Context(NamedTuple):
-    """One window of tokens: `mask` and `reset` bool `[B, T]` (None = all valid, no document start), derived indexes, effects.
+    """One window of tokens: `mask` and `reset` bool `[B, T]` (None = all valid, no document start), derived
+    indexes, effects.
 
-    `previous` `[B, T]` indexes [state; tokens] at the last valid token before t, `last` `[B]` the last valid one of all.
-    `segment` `[B, T]` counts document starts, so that two tokens belong together where it is equal.
+    `previous` `[B, T]` indexes [state; tokens] at the last valid token before t, `last` `[B]` the last valid
+    one of all. `segment` `[B, T]` counts document starts, so that two tokens belong together where it is
+    equal.
     """
 
     mask: Tensor | None = None
@@ -24,10 +26,13 @@ class Context(NamedTuple):
     previous: Tensor | None = None
     last: Tensor | None = None
     segment: Tensor | None = None
-    effects: Effects = Effects()
+    effects: Effects = NO_EFFECTS
     signal: OscillatorSignal | None = None
     recorder: SpikeRecorder | None = None
     calibrate: bool = False
+
+
+PLAIN = Context()
 
 
 def make_context(

@@ -58,9 +58,16 @@ def lif_scan(
     mask: Tensor | None = None,
     backend: str = "auto",
 ) -> tuple[Tensor, LIFState]:
-    """Spikes of a layer of LIF neurons; `lif_trajectory` without the membrane. Same arguments, same errors."""
+    """Spikes of a layer of LIF neurons: `lif_trajectory` without the membrane, same arguments and errors."""
     out = lif_trajectory(
-        current, state, params, gain=gain, threshold_shift=threshold_shift, reset=reset, mask=mask, backend=backend
+        current,
+        state,
+        params,
+        gain=gain,
+        threshold_shift=threshold_shift,
+        reset=reset,
+        mask=mask,
+        backend=backend,
     )
     return out.spikes, out.state
 
@@ -107,7 +114,8 @@ def lif_trajectory(
     theta = None if threshold_shift is None else params.threshold + threshold_shift.to(current.dtype)
     if backend == "naive":
         return _naive(current, u, decay, theta, mask, params)
-    spikes, membrane, last = _LIFScan.apply(current, u, decay, theta, mask, params)
+    out = _LIFScan.apply(current, u, decay, theta, mask, params)  # type: ignore[no-untyped-call]
+    spikes, membrane, last = out
     return LIFTrajectory(spikes, membrane, LIFState(last))
 
 

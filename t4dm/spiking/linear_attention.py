@@ -2,9 +2,10 @@
 
     S_t = diag(w_t) S_{t-1} + k_t v_t^T        o_t = q_t S_t   (or q_t S_{t-1} when strict)
 
-Exact in fp32 as long as a chunk's summed log decay stays above about -80: decays are bounded by exp(-e^(-1/2)) per token
-(RWKV-7), which is -39 for 64 tokens. No centring: a reference that depended on later tokens would change the rounding of
-earlier outputs, and those must be identical bit for bit whatever follows.
+Exact in fp32 as long as a chunk's summed log decay stays above about -80: decays are bounded by
+exp(-e^(-1/2)) per token (RWKV-7), which is -39 for 64 tokens. No centring: a reference that depended on
+later tokens would change the rounding of earlier outputs, and those must be identical bit for bit whatever
+follows.
 """
 
 from __future__ import annotations
@@ -47,7 +48,8 @@ def chunk_attention(
         log_decay: broadcasts to `[B, H, T, K]`, zero on padding.
         state: `[B, H, K, V]`.
         strict: read the state before the token's own write.
-        segment: document index `[B, T]`; a token reads its own document only, the initial state belongs to document 0.
+        segment: document index `[B, T]`; a token reads its own document only, the initial state belongs to
+            document 0.
         chunk: tokens per matrix product.
     """
     steps = q.shape[2]

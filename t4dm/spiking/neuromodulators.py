@@ -1,7 +1,7 @@
 """Four neuromodulators, what each does to a block, and the bus that moves them.
 
-Levels lie in [0, 1]; 0.5 is the baseline, at which every effect is exactly the identity. Roles after Schultz, Dayan &
-Montague 1997 (DA), Aston-Jones & Cohen 2005 (NE), Hasselmo 2006 (ACh), Doya 2002 (5-HT).
+Levels lie in [0, 1]; 0.5 is the baseline, at which every effect is exactly the identity. Roles after
+Schultz, Dayan & Montague 1997 (DA), Aston-Jones & Cohen 2005 (NE), Hasselmo 2006 (ACh), Doya 2002 (5-HT).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ HT_PERSISTENCE = 0.4
 
 
 class Neuromod(NamedTuple):
-    """Dopamine, noradrenaline, acetylcholine, serotonin: each `[B]` or `[B, T]` or a plain number, in [0, 1]."""
+    """Dopamine, noradrenaline, acetylcholine, serotonin in [0, 1]: each `[B]`, `[B, T]` or a number."""
 
     da: Tensor | float = 0.5
     ne: Tensor | float = 0.5
@@ -36,8 +36,9 @@ class Effects(NamedTuple):
     """Factors that broadcast to `[B, T, D]`; None is the identity.
 
     `write` scales what spike attention writes (DA, up to +-35 %); `gain` the currents of all neurons (NE);
-    `gate` is added to the thalamic gate's logit and `readout` scales recurrent readout (ACh: encode against retrieve);
-    `depression` scales LTD and `persistence` the log decay of the recurrent state (5-HT: patience).
+    `gate` is added to the thalamic gate's logit and `readout` scales recurrent readout (ACh: encode against
+    retrieve); `depression` scales LTD and `persistence` the log decay of the recurrent state (5-HT:
+    patience).
     """
 
     write: Tensor | None = None
@@ -48,10 +49,13 @@ class Effects(NamedTuple):
     persistence: Tensor | None = None
 
 
+NO_EFFECTS = Effects()
+
+
 def effects(levels: Neuromod) -> Effects:
     """What the given levels do to a block; at the baseline object itself, nothing at all."""
     if levels is BASELINE:
-        return Effects()
+        return NO_EFFECTS
     da, ne, ach, ht = (_swing(level) for level in levels)
     return Effects(
         write=1.0 + DA_WRITE * da,
@@ -64,13 +68,13 @@ def effects(levels: Neuromod) -> Effects:
 
 
 def _swing(level: Tensor | float) -> Tensor:
-    """Distance from the baseline in [-1, 1], shaped `[B or 1, T or 1, 1]`; no gradient reaches the level."""
+    """Distance from baseline in [-1, 1], `[B or 1, T or 1, 1]`; no gradient reaches the level."""
     swing = 2.0 * (torch.as_tensor(level, dtype=torch.float32).detach().clamp(0.0, 1.0) - 0.5)
     return swing.view(swing.shape + (1,) * (3 - swing.dim())) if swing.dim() else swing.view(1, 1, 1)
 
 
 class BusParams(NamedTuple):
-    """Time constants in tokens, sensitivities, and `coupling[i][j]`: how level i's swing pulls on level j's drive."""
+    """Time constants in tokens, slope, and `coupling[i][j]`: how level i's swing pulls level j's drive."""
 
     tau_da: float = 5.0
     tau_ne: float = 10.0
@@ -93,15 +97,18 @@ class BusState(NamedTuple):
     value: Tensor
 
 
+DEFAULT_BUS = BusParams()
+
+
 class NeuromodulatorBus:
     """Turns what happened into levels: state in, state out, one call per window or turn.
 
-    DA follows the reward prediction error r + discount * V' - V, NE surprise beyond what was expected, ACh a slow mean
-    of cue invalidity, 5-HT a slow mean of reward. A surprise coupled with weight -0.5 lets NE push ACh down
-    (Yu & Dayan 2005: unexpected uncertainty ends expected uncertainty).
+    DA follows the reward prediction error r + discount * V' - V, NE surprise beyond what was expected, ACh a
+    slow mean of cue invalidity, 5-HT a slow mean of reward. A surprise coupled with weight -0.5 lets NE push
+    ACh down (Yu & Dayan 2005: unexpected uncertainty ends expected uncertainty).
     """
 
-    def __init__(self, *, params: BusParams = BusParams()) -> None:
+    def __init__(self, *, params: BusParams = DEFAULT_BUS) -> None:
         self.params = params
 
     def init_state(self, batch: int, device: torch.device | str | None = None) -> BusState:
@@ -140,11 +147,13 @@ class NeuromodulatorBus:
         coupling = torch.tensor(p.coupling, dtype=drives.dtype, device=drives.device)
         drives = drives + coupling.t() @ swings
         taus = (p.tau_da, p.tau_ne, p.tau_ach, p.tau_ht)
-        latents = [_leak(old, new, tau, tokens) for old, new, tau in zip(state[:4], drives, taus, strict=True)]
+        latents = [
+            _leak(old, new, tau, tokens) for old, new, tau in zip(state[:4], drives, taus, strict=True)
+        ]
         expected = _leak(state.expected_surprise, surprise, p.tau_expected, tokens)
         value = _leak(state.value, reward + p.discount * following, p.tau_da, tokens)
         levels = Neuromod(*(0.5 + 0.5 * torch.tanh(p.slope * latent) for latent in latents))
-        return levels, BusState(*latents, expected, value)
+        return levels, BusState(*(*latents, expected, value))
 
 
 def _leak(old: Tensor, new: Tensor, tau: float, tokens: float) -> Tensor:

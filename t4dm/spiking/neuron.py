@@ -24,8 +24,9 @@ NEURONS = ("lif", "gelu")
 class Neurons(nn.Module):
     """Neurons with a learned leak and input gain each.
 
-    `neuron="gelu"` is the twin without spikes and without reset, u = alpha * u + I and out = GELU(u - theta): the same
-    parameters, the same temporal integration, so that a difference between the two is due to spiking alone.
+    `neuron="gelu"` is the twin without spikes and without reset, u = alpha * u + I and out = GELU(u -
+    theta): the same parameters, the same temporal integration, so that a difference between the two is due
+    to spiking alone.
 
     Args:
         width: D.
@@ -80,7 +81,13 @@ class Neurons(nn.Module):
         if self.neuron == "lif":
             params = LIFParams(decay, self.threshold, self.surrogate)
             return lif_trajectory(
-                current, state, params, gain=gain, threshold_shift=moved, reset=context.reset, mask=context.mask
+                current,
+                state,
+                params,
+                gain=gain,
+                threshold_shift=moved,
+                reset=context.reset,
+                mask=context.mask,
             )
         u, last = linear_scan(current.float() * gain, decay, state.u, mask=context.mask, reset=context.reset)
         out = F.gelu(u - self.threshold if moved is None else u - self.threshold - moved)
@@ -93,7 +100,7 @@ class Neurons(nn.Module):
         return torch.sigmoid(self.decay_logit)
 
     def sensitivity(self, out: LIFTrajectory) -> Tensor:
-        """d spike / d current `[B, T, D]`: the surrogate at each membrane, times the input gain (GELU's slope in the twin)."""
+        """d spike / d current `[B, T, D]`: surrogate at the membrane (the twin: GELU's slope) x gain."""
         x = out.membrane - self.threshold
         if self.neuron == "lif":
             return self.surrogate.derivative(x) * self.log_gain.exp()
@@ -112,14 +119,17 @@ class Neurons(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, current: Tensor, state: LIFState, context: Context) -> float:
-        """Scale the gains by one factor so that the mean rate on this current hits the target (bisection on its log).
+        """Scale the gains by one factor so that the mean rate on this current hits the target (bisection on
+        its log).
 
         One data pass in the manner of LSUV (Mishkin & Matas 2016). Returns the rate reached.
         """
         base, low, high, rate = self.log_gain.clone(), -4.0, 4.0, 0.0
         for _ in range(16):
             middle = 0.5 * (low + high)
-            rate = float(mean_rate(self._run(current, state, context, (base + middle).exp()).spikes, context).mean())
+            rate = float(
+                mean_rate(self._run(current, state, context, (base + middle).exp()).spikes, context).mean()
+            )
             low, high = (middle, high) if rate < self.target_rate else (low, middle)
         self.log_gain.copy_(base + 0.5 * (low + high))
         return rate

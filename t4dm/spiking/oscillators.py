@@ -1,7 +1,8 @@
 """Delta, theta and gamma on the token clock: a bias on thresholds and a phase for encoding and retrieval.
 
-One token is 25 ms, one gamma cycle. Theta at 6 Hz lasts 6.7 tokens, delta at 1 Hz 40. Gamma at 40 Hz would alias to a
-constant, so each neuron takes a phase of its own within the cycle. Phases restart with every document.
+One token is 25 ms, one gamma cycle. Theta at 6 Hz lasts 6.7 tokens, delta at 1 Hz 40. Gamma at 40 Hz would
+alias to a constant, so each neuron takes a phase of its own within the cycle. Phases restart with every
+document.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from torch import Tensor
 
 
 class Oscillators(NamedTuple):
-    """Frequencies in Hz, `token_seconds`, amplitudes in units of the threshold (keep them at 0.1 or less in training).
+    """Frequencies in Hz, `token_seconds`, amplitudes in units of the threshold (keep them at 0.1 or less in
+    training).
 
     `phase_coding` in [0, 1] scales writes up in the theta trough and readout up at its peak (Hasselmo 2002).
     All amplitudes at 0 leave the stack's output bit for bit as without oscillators.
@@ -31,7 +33,7 @@ class Oscillators(NamedTuple):
 
 
 class OscillatorSignal(NamedTuple):
-    """What the rhythms do at every token, each `[B, T, 1]`: slow current, gamma's carrier, write and read factors, up state."""
+    """The rhythms at every token, each `[B, T, 1]`: slow current, gamma's carrier, factors, up state."""
 
     slow: Tensor
     carrier_cos: Tensor
@@ -44,8 +46,8 @@ class OscillatorSignal(NamedTuple):
 def oscillator_signal(clock: Tensor, oscillators: Oscillators) -> OscillatorSignal:
     """Rhythms at the token counts `clock` `[B, T]`.
 
-    The bias current is A_theta cos(theta) + A_delta cos(delta) + A_gamma (1 + cos theta)/2 cos(gamma): gamma rides on
-    theta's peak. `up_state` is 1 in the half of the delta cycle in which replay may happen.
+    The bias current is A_theta cos(theta) + A_delta cos(delta) + A_gamma (1 + cos theta)/2 cos(gamma): gamma
+    rides on theta's peak. `up_state` is 1 in the half of the delta cycle in which replay may happen.
     """
     o = oscillators
     seconds = clock.unsqueeze(-1) * o.token_seconds
@@ -63,7 +65,7 @@ def oscillator_signal(clock: Tensor, oscillators: Oscillators) -> OscillatorSign
 
 
 def threshold_shift(signal: OscillatorSignal, width: int) -> Tensor:
-    """What to add to the thresholds of `width` neurons, `[B, T, width]`: the bias current with its sign turned."""
+    """What to add to `width` neurons' thresholds, `[B, T, width]`: the bias current with its sign turned."""
     offset = torch.arange(width, device=signal.slow.device, dtype=signal.slow.dtype) * (2.0 * math.pi / width)
     fast = signal.carrier_cos * torch.cos(offset) + signal.carrier_sin * torch.sin(offset)
     return -(signal.slow + fast)

@@ -9,8 +9,8 @@ from torch import Tensor
 class SpikeRecorder:
     """Collects what the neurons of a stack do while it is passed to `forward`.
 
-    Spikes are kept as uint8, membranes as fp32, both on the CPU and detached. When the next record would exceed the
-    budget it is left out and its name is added to `dropped`; the forward pass goes on.
+    Spikes are kept as uint8, membranes as fp32, both on the CPU and detached. When the next record would
+    exceed the budget it is left out and its name is added to `dropped`; the forward pass goes on.
 
     Args:
         byte_budget: the most that all records together may take.
@@ -31,7 +31,9 @@ class SpikeRecorder:
         """Keep one layer's window `[B, T, D]` under `name`, such as `"block0.out"`."""
         binary = bool(((spikes == 0) | (spikes == 1)).all())
         kept = spikes[: self.rows].detach().to("cpu", torch.uint8 if binary else torch.float32, copy=True)
-        levels = membrane[: self.rows].detach().to("cpu", torch.float32, copy=True) if self._membranes else None
+        levels = (
+            membrane[: self.rows].detach().to("cpu", torch.float32, copy=True) if self._membranes else None
+        )
         size = kept.numel() * kept.element_size() + (0 if levels is None else levels.numel() * 4)
         if self.bytes + size > self.byte_budget:
             self.dropped.append(name)

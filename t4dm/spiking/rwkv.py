@@ -2,8 +2,8 @@
 
     S_t = diag(w_t) S_{t-1} + k_t v_t^T        o_t = r_t (S_{t-1} + diag(u) k_t v_t^T)
 
-w_t = exp(-e^(-1/2) * sigmoid(w0 + W(x_t))) lies in [0.545, 1), which is what makes the chunked form exact in fp32
-(Peng et al. 2024, arXiv 2404.05892, eq. 14-19; decay of Peng et al. 2025, arXiv 2503.14456).
+w_t = exp(-e^(-1/2) * sigmoid(w0 + W(x_t))) lies in [0.545, 1), which is what makes the chunked form exact in
+fp32 (Peng et al. 2024, arXiv 2404.05892, eq. 14-19; decay of Peng et al. 2025, arXiv 2503.14456).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from t4dm.errors import UnknownBackendError
-from t4dm.spiking.context import Context, shift
+from t4dm.spiking.context import PLAIN, Context, shift
 from t4dm.spiking.linear_attention import bounded_log_decay, chunk_attention, decay_logit
 
 BACKENDS = ("torch_chunk", "torch_recurrent")
@@ -30,7 +30,7 @@ def rwkv6(
     state: Tensor,
     *,
     backend: str = "torch_chunk",
-    context: Context = Context(),
+    context: Context = PLAIN,
     chunk: int = 64,
 ) -> tuple[Tensor, Tensor]:
     """Run the recurrence.
@@ -109,7 +109,9 @@ class TimeMix(nn.Module):
             self.decay_up.weight.mul_(0.1)
             self.decay_up.bias.copy_(decay_logit(tau))
 
-    def forward(self, x: Tensor, S: Tensor, before: Tensor, context: Context) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(
+        self, x: Tensor, S: Tensor, before: Tensor, context: Context
+    ) -> tuple[Tensor, Tensor, Tensor]:
         """Output `[B, T, D]`, matrix state and last token for the normalised stream `[B, T, D]`."""
         batch, steps, width = x.shape
         shifted, last = shift(x, before, context)

@@ -1,13 +1,15 @@
-"""Stage 3, spike attention: binary queries and keys, weighted by spike-timing-dependent plasticity in linear time.
+"""Stage 3, spike attention: binary queries and keys, weighted by spike-timing-dependent plasticity in linear
+time.
 
-A key that precedes a query is potentiated (A+, lambda+), a key that follows one is depressed (A-, lambda-). Per head and
-key channel i, with everything on the token clock:
+A key that precedes a query is potentiated (A+, lambda+), a key that follows one is depressed (A-, lambda-).
+Per head and key channel i, with everything on the token clock:
 
     ybar_t = lambda- * (ybar_{t-1} + q_{t-1})            ktilde_t = k_t * (A+ - A- * ybar_t)
     S_t = diag(lambda+) S_{t-1} + ktilde_t v_t^T          z_t = lambda+ * z_{t-1} + |ktilde_t|
     o_t = q_t S_t / (eps + q_t . z_t)
 
-which equals the quadratic sum over pairs of spikes exactly. These are fast weights: no parameter changes here.
+which equals the quadratic sum over pairs of spikes exactly. These are fast weights: no parameter changes
+here.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ from torch.nn import functional as F
 
 from t4dm.errors import UnknownBackendError
 from t4dm.plasticity.traces import linear_scan
-from t4dm.spiking.context import Context
+from t4dm.spiking.context import PLAIN, Context
 from t4dm.spiking.linear_attention import bounded_log_decay, chunk_attention, decay_logit
 from t4dm.spiking.neuron import Neurons
 from t4dm.spiking.state import AttnState, LIFState
@@ -54,7 +56,7 @@ def stdp_attention(
     window: STDPWindow,
     *,
     mode: str = "chunk",
-    context: Context = Context(),
+    context: Context = PLAIN,
     write: Tensor | None = None,
     depression: Tensor | None = None,
     epsilon: float = 1.0,
@@ -67,11 +69,13 @@ def stdp_attention(
         v: values `[B, T, H, V]`.
         state: fast weights before the first token.
         window: the STDP window.
-        mode: `"chunk"` (matrix products), `"recurrent"` (one token at a time), `"quadratic"` (all pairs, small T only).
+        mode: `"chunk"` (matrix products), `"recurrent"` (one token at a time), `"quadratic"` (all pairs,
+            small T only).
         context: padding and document starts.
         write: factor on what is written to S, `[B or 1, T or 1, 1]`.
         depression: factor on A-, same shape.
-        epsilon: floor of the normaliser. A silent query has normaliser epsilon, so 1/epsilon bounds its gradient.
+        epsilon: floor of the normaliser. A silent query has normaliser epsilon, so 1/epsilon bounds its
+            gradient.
         chunk: tokens per matrix product.
 
     Returns:
@@ -95,7 +99,11 @@ def stdp_attention(
     a_minus = window.a_minus if depression is None else window.a_minus * depression.unsqueeze(-1)
     keys = k * (window.a_plus - a_minus * (decay_minus * before).view_as(k))
     evidence, z = linear_scan(
-        keys.abs().flatten(2), window.log_plus.exp().flatten(), state.z, mask=context.mask, reset=context.reset
+        keys.abs().flatten(2),
+        window.log_plus.exp().flatten(),
+        state.z,
+        mask=context.mask,
+        reset=context.reset,
     )
     written = keys if write is None else keys * write.unsqueeze(-1)
     out, S = read(q, written, v, state.S, window.log_plus, context, chunk)
@@ -183,7 +191,9 @@ class SpikeAttention(nn.Module):
         a = F.softplus(self.amplitude)
         return STDPWindow(log[0], log[1], a[0], a[1])
 
-    def forward(self, x: Tensor, state: AttnState, context: Context, name: str) -> tuple[Tensor, AttnState, Tensor]:
+    def forward(
+        self, x: Tensor, state: AttnState, context: Context, name: str
+    ) -> tuple[Tensor, AttnState, Tensor]:
         """Output `[B, T, D]`, state, and the spikes of [q; k] `[B, T, 2*qk]`."""
         batch, steps, _ = x.shape
         fired = self.neurons(self.qk(x), state.lif, context, f"{name}.qk")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import final
+from typing import cast, final
 
 import torch
 from torch import Tensor, nn
@@ -19,7 +19,8 @@ from t4dm.spiking.state import StackAux, StackOutput, StackState, detach_state, 
 
 @final
 class CorticalStack(nn.Module):
-    """`blocks` cortical blocks. Input and output are the normalised, projected stream `[B, T, D]`; states are fp32.
+    """`blocks` cortical blocks. Input and output are the normalised, projected stream `[B, T, D]`; states
+    are fp32.
 
     Args:
         width: D.
@@ -137,7 +138,12 @@ class CorticalStack(nn.Module):
         clock = token_clock(state.clock, h, mask=mask, reset=reset)
         signal = None if oscillators is None else oscillator_signal(clock, oscillators)
         context = make_context(
-            mask=mask, reset=reset, modulators=modulators, signal=signal, recorder=recorder, calibrate=calibrate
+            mask=mask,
+            reset=reset,
+            modulators=modulators,
+            signal=signal,
+            recorder=recorder,
+            calibrate=calibrate,
         )
         return context, clock[:, -1]
 
@@ -152,7 +158,7 @@ class CorticalStack(nn.Module):
         local: bool,
     ) -> StackOutput:
         states, auxes = [], []
-        for index, (block, before) in enumerate(zip(self.blocks, state.blocks, strict=True)):
+        for index, (block, before) in enumerate(zip(self._blocks(), state.blocks, strict=True)):
             out = block(
                 h.detach() if local and index else h,
                 before,
@@ -177,7 +183,8 @@ class CorticalStack(nn.Module):
         mask: Tensor | None = None,
         reset: Tensor | None = None,
     ) -> Tensor:
-        """Set every layer's input gain in one pass over a sample, so that it fires at its target; for before training.
+        """Set every layer's input gain in one pass over a sample, so that it fires at its target; for before
+        training.
 
         Returns:
             The rates of stages 2, 3, 4 and 6 after it, `[L, 4]`.
@@ -189,13 +196,17 @@ class CorticalStack(nn.Module):
     def init_state(self, batch: int, device: torch.device | str | None = None) -> StackState:
         """The state before any token: zeros in fp32."""
         return StackState(
-            tuple(block.init_state(batch, device) for block in self.blocks), torch.zeros(batch, device=device)
+            tuple(block.init_state(batch, device) for block in self._blocks()),
+            torch.zeros(batch, device=device),
         )
 
+    def _blocks(self) -> list[CorticalBlock]:
+        return cast(list[CorticalBlock], list(self.blocks))
+
     def synapses(self) -> list[Synapse]:
-        """The linear layers that drive spiking neurons, for three-factor learning: [q; k], basal and apical of each block."""
+        """The linear layers that drive spiking neurons, for three-factor learning: [q; k], basal, apical."""
         found = []
-        for block in self.blocks:
+        for block in self._blocks():
             half = block.compartment
             found += [
                 Synapse(block.attention.qk, block.attention.neurons),
@@ -223,7 +234,8 @@ class CorticalStack(nn.Module):
 def _simplify(
     mask: Tensor | None, reset: Tensor | None, state: StackState
 ) -> tuple[Tensor | None, Tensor | None, StackState]:
-    """Drop a mask without padding, and turn starts at the first token into fresh rows: the stages run faster without.
+    """Drop a mask without padding, and turn starts at the first token into fresh rows: the stages run faster
+    without.
 
     Only where looking costs nothing: on a GPU the test would wait for the device.
     """

@@ -18,7 +18,8 @@ class LIFState(NamedTuple):
 
 
 class AttnState(NamedTuple):
-    """Spike attention: membranes of [q; k], fast weights `S` `[B, H, K, V]`, normaliser `z` and query trace `ybar` `[B, H*K]`."""
+    """Spike attention: membranes of [q; k], fast weights `S` `[B, H, K, V]`, normaliser `z` and query trace
+    `ybar` `[B, H*K]`."""
 
     lif: LIFState
     S: Tensor
@@ -43,7 +44,7 @@ class RwkvState(NamedTuple):
 
 
 class BlockState(NamedTuple):
-    """All that one cortical block carries from token to token; `rate` `[B, D]` is the trace that goodness reads."""
+    """All that one block carries from token to token; `rate` `[B, D]` is the trace that goodness reads."""
 
     lif: LIFState
     attn: AttnState
@@ -61,7 +62,8 @@ class StackState(NamedTuple):
 
 
 class BlockAux(NamedTuple):
-    """Cheap reductions of one block: rate `[D]`, stage_rate `[4]`, goodness and prediction_error `[B, T]`, capsules `[B, T, C]`."""
+    """Cheap reductions of one block: rate `[D]`, stage_rate `[4]`, goodness and prediction_error `[B, T]`,
+    capsules `[B, T, C]`."""
 
     rate: Tensor
     stage_rate: Tensor
@@ -71,7 +73,8 @@ class BlockAux(NamedTuple):
 
 
 class StackAux(NamedTuple):
-    """The blocks' reductions stacked: rate `[L, D]`, stage_rate `[L, 4]`, goodness, prediction_error `[L, B, T]`, capsules `[L, B, T, C]`.
+    """The blocks' reductions stacked: rate `[L, D]`, stage_rate `[L, 4]`, goodness and prediction_error
+    `[L, B, T]`, capsules `[L, B, T, C]`.
 
     `rate` is the mean firing rate of the output neurons (stage 6) over valid tokens; `stage_rate` the mean
     of stages 2, 3, 4 and 6. `goodness` is the mean squared rate trace in units of the target rate.
@@ -85,7 +88,7 @@ class StackAux(NamedTuple):
 
 
 class StackOutput(NamedTuple):
-    """What a stack returns: the float stream `h` `[B, T, D]`, the state after the last token, the reductions."""
+    """What a stack returns: the stream `h` `[B, T, D]`, the state after the last token, the reductions."""
 
     h: Tensor
     state: StackState
@@ -98,7 +101,8 @@ def map_state(function: Callable[[Tensor], Tensor], state: S) -> S:
         return function(state)  # type: ignore[return-value]
     mapped = [map_state(function, part) for part in state]  # type: ignore[attr-defined]
     kind: Any = type(state)
-    return kind(*mapped) if hasattr(kind, "_fields") else kind(mapped)
+    rebuilt: S = kind(*mapped) if hasattr(kind, "_fields") else kind(mapped)
+    return rebuilt
 
 
 def detach_state(state: S) -> S:
@@ -118,8 +122,8 @@ def reset_state(state: S, rows: Sequence[int] | Tensor) -> S:
     return map_state(zero, state)
 
 
-def state_bytes(state: object) -> int:
+def state_bytes(state: Any) -> int:
     """Size of all tensors of a state in bytes."""
-    sizes: list[int] = []
-    map_state(lambda tensor: sizes.append(tensor.numel() * tensor.element_size()) or tensor, state)
-    return sum(sizes)
+    if isinstance(state, Tensor):
+        return state.numel() * state.element_size()
+    return sum(state_bytes(part) for part in state)

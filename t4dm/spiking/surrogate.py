@@ -13,7 +13,7 @@ from t4dm.errors import UnknownSurrogateError
 
 
 class Surrogate(NamedTuple):
-    """A spike function of x = h - threshold and the derivative that stands for its own in the backward pass."""
+    """A spike function of x = h - threshold and the derivative that stands for its own in backward."""
 
     name: str
     spike: Callable[[Tensor], Tensor]
@@ -55,8 +55,9 @@ REGISTRY: dict[str, Surrogate] = {
 def surrogate(name: str) -> Surrogate:
     """The surrogate of that name.
 
-    `atan` is 1/(1+(pi x)^2) (Fang et al. 2021, alpha = 2) and the default: of the bounded ones it keeps the gradient
-    norm nearest to 1 through depth. `fast_sigmoid` is 1/(1+10|x|)^2, `sigmoid` 4s(1-s) at 4x, `ste_rect` 1 for |x| < 1/2.
+    `atan` is 1/(1+(pi x)^2) (Fang et al. 2021, alpha = 2) and the default: of the bounded ones it keeps the
+    gradient norm nearest to 1 through depth. `fast_sigmoid` is 1/(1+10|x|)^2, `sigmoid` 4s(1-s) at 4x,
+    `ste_rect` 1 for |x| < 1/2.
 
     Raises:
         UnknownSurrogateError: no such name.
@@ -81,4 +82,5 @@ class _Spike(torch.autograd.Function):
 
 def spike(x: Tensor, function: Surrogate = ATAN) -> Tensor:
     """Spikes of x = h - threshold, with the surrogate's derivative as gradient."""
-    return _Spike.apply(x, function)
+    out: Tensor = _Spike.apply(x, function)  # type: ignore[no-untyped-call]
+    return out

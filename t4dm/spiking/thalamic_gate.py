@@ -28,7 +28,7 @@ class ThalamicGate(nn.Module):
         nn.init.constant_(self.up.bias, 2.0)
 
     def forward(self, x: Tensor, memory: Tensor | None, context: Context) -> Tensor:
-        """Gate the normalised stream `[B, T, D]`; `memory` `[B, T, D]` is what recall added to it, or None."""
+        """Gate the normalised stream `[B, T, D]`; `memory` `[B, T, D]` is what recall added, or None."""
         low = self.from_stream(x)
         if memory is not None:
             low = low + self.from_memory(memory)

@@ -7,11 +7,19 @@ import math
 import pytest
 import torch
 
-from t4dm.plasticity.eligibility import EligibilityParams, convert, eligible, eligibility_step, init_eligibility
+from t4dm.plasticity.eligibility import (
+    EligibilityParams,
+    convert,
+    eligibility_step,
+    eligible,
+    init_eligibility,
+)
 
 
-def change_at(delay: float, params: EligibilityParams, *, potentiate: float = 1.0, depress: float = 0.0) -> float:
-    """One pairing that marks both traces at 0, a pulse of modulator `delay` seconds later (before it when negative)."""
+def change_at(
+    delay: float, params: EligibilityParams, *, potentiate: float = 1.0, depress: float = 0.0
+) -> float:
+    """One pairing that marks both traces at 0; modulators `delay` seconds later (before it if negative)."""
     weight = torch.zeros(1, 1, dtype=torch.float64)
     state = init_eligibility(weight)
     if delay < 0:

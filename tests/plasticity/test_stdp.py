@@ -22,7 +22,8 @@ from t4dm.plasticity.stdp import (
     stdp_window,
 )
 
-# Sjoestroem, Turrigiano & Nelson 2001, Neuron 32:1149: relative change at five frequencies, lag +10 and -10 ms, with s.e.m.
+# Sjoestroem, Turrigiano & Nelson 2001, Neuron 32:1149: relative change at five frequencies, lag +10 and -10
+# ms, with s.e.m.
 FREQUENCIES = (0.1, 10.0, 20.0, 40.0, 50.0)
 PLUS = ((-0.04, 0.05), (0.14, 0.10), (0.29, 0.14), (0.53, 0.11), (0.56, 0.26))
 MINUS = ((-0.29, 0.08), (-0.41, 0.11), (-0.34, 0.10), (0.56, 0.32), (0.75, 0.19))
@@ -52,8 +53,12 @@ def trains(batch: int = 3, steps: int = 40, pre: int = 4, post: int = 2) -> tupl
 
 def test_one_pair_follows_the_hand_computed_window() -> None:
     for lag in (2.0, 10.0, 40.0):
-        assert stdp_events([0.0], [lag], BI_POO) == pytest.approx(0.777 / 60 * math.exp(-lag / 16.8), rel=1e-12)
-        assert stdp_events([lag], [0.0], BI_POO) == pytest.approx(-0.273 / 60 * math.exp(-lag / 33.7), rel=1e-12)
+        assert stdp_events([0.0], [lag], BI_POO) == pytest.approx(
+            0.777 / 60 * math.exp(-lag / 16.8), rel=1e-12
+        )
+        assert stdp_events([lag], [0.0], BI_POO) == pytest.approx(
+            -0.273 / 60 * math.exp(-lag / 33.7), rel=1e-12
+        )
 
 
 def test_coincident_spikes_form_no_pair() -> None:
@@ -81,13 +86,17 @@ def test_nearest_forgets_earlier_spikes_and_all_to_all_adds_them() -> None:
     p = STDPParams(1.0, 0.0, tau_plus=10.0)
     both = math.exp(-1.0) + math.exp(-0.5)
     assert stdp_events([0.0, 5.0], [10.0], p) == pytest.approx(both, rel=1e-12)
-    assert stdp_events([0.0, 5.0], [10.0], p._replace(nearest=True)) == pytest.approx(math.exp(-0.5), rel=1e-12)
+    assert stdp_events([0.0, 5.0], [10.0], p._replace(nearest=True)) == pytest.approx(
+        math.exp(-0.5), rel=1e-12
+    )
 
 
 @pytest.mark.parametrize(
     ("params", "bound"), [(VISUAL_CORTEX, 0.40), (VISUAL_CORTEX_MINIMAL, 0.40), (VISUAL_CORTEX_NEAREST, 0.40)]
 )
-def test_the_triplet_rule_fits_the_frequency_dependence_of_visual_cortex(params: STDPParams, bound: float) -> None:
+def test_the_triplet_rule_fits_the_frequency_dependence_of_visual_cortex(
+    params: STDPParams, bound: float
+) -> None:
     assert sjostrom_error(params) <= bound
 
 
@@ -107,7 +116,8 @@ def test_no_pair_rule_fits_it_even_with_its_amplitudes_chosen_best() -> None:
 
 
 def test_the_triplet_rule_fits_wangs_triplets_and_quadruplets() -> None:
-    # Wang et al. 2005, Nat. Neurosci. 8:187, 60 repeats at 1 Hz, pairs and triplets; times in ms within a repeat
+    # Wang et al. 2005, Nat. Neurosci. 8:187, 60 repeats at 1 Hz, pairs and triplets; times in ms within a
+    # repeat
     data = [
         ([0.0], [10.0], 0.25, 0.05),
         ([10.0], [0.0], -0.17, 0.05),
@@ -125,7 +135,9 @@ def test_the_triplet_rule_fits_wangs_triplets_and_quadruplets() -> None:
         total = 0.0
         for pre, post, mean, sem in data:
             starts = [1000.0 * n for n in range(60)]
-            change = stdp_events([s + t for s in starts for t in pre], [s + t for s in starts for t in post], params)
+            change = stdp_events(
+                [s + t for s in starts for t in pre], [s + t for s in starts for t in post], params
+            )
             total += ((change - mean) / sem) ** 2
         return total / len(data)
 

@@ -80,7 +80,9 @@ def test_the_drift_of_a_cycle_is_capped_and_a_new_cycle_gives_it_back() -> None:
 
 def test_groups_take_their_own_settings() -> None:
     a, b = weight(1, 1), weight(1, 1)
-    optimizer = ThreeFactor([{"params": [a], "lr": 0.1}, {"params": [b], "lr": 0.2}], max_dw=1.0, max_drift=1.0)
+    optimizer = ThreeFactor(
+        [{"params": [a], "lr": 0.1}, {"params": [b], "lr": 0.2}], max_dw=1.0, max_drift=1.0
+    )
     optimizer.set_modulator(1.0, group=1)
     for w in (a, b):
         optimizer.deposit(w, torch.ones(1, 1))
@@ -117,7 +119,7 @@ def test_step_returns_the_loss_of_its_closure() -> None:
 
 def test_wrong_use_names_its_fix() -> None:
     w = weight(2, 2)
-    with pytest.raises(LearningRuleError, match="set it between 0.0 and 1.0"):
+    with pytest.raises(LearningRuleError, match=r"set it between 0\.0 and 1\.0"):
         ThreeFactor([w], trace_decay=1.5)
     optimizer = loose([w])
     with pytest.raises(LearningRuleError, match="deposit one value per weight"):

@@ -54,7 +54,9 @@ def test_every_parameter_gets_gradient_from_the_output_alone() -> None:
     stack = make(recall_blocks=2)
     out = stack(stream(4, 24, 32), recall=stream(4, 5, 32, seed=3))
     (out.h * stream(4, 24, 32, seed=4)).sum().backward()
-    silent = [name for name, p in stack.named_parameters() if p.grad is None or float(p.grad.abs().max()) == 0.0]
+    silent = [
+        name for name, p in stack.named_parameters() if p.grad is None or float(p.grad.abs().max()) == 0.0
+    ]
     assert silent == []
 
 
@@ -146,7 +148,13 @@ def test_every_layer_fires_at_its_target_after_calibration_and_near_it_before() 
 
 @pytest.mark.parametrize(
     "weight",
-    ["gate.up.weight", "attention.out.weight", "apical.out.weight", "time_mix.out.weight", "channel_mix.value.weight"],
+    [
+        "gate.up.weight",
+        "attention.out.weight",
+        "apical.out.weight",
+        "time_mix.out.weight",
+        "channel_mix.value.weight",
+    ],
 )
 def test_no_stage_is_dead(weight: str) -> None:
     stack, h = make(), stream(2, 16, 32)
@@ -172,12 +180,18 @@ def test_silencing_any_spiking_layer_changes_the_output(layer: str) -> None:
 
 def test_the_gelu_twin_has_the_same_parameters_and_no_spikes() -> None:
     spiking, twin = make(), make(neuron="gelu")
-    assert {n: p.shape for n, p in spiking.named_parameters()} == {n: p.shape for n, p in twin.named_parameters()}
+    assert {n: p.shape for n, p in spiking.named_parameters()} == {
+        n: p.shape for n, p in twin.named_parameters()
+    }
     recorder = SpikeRecorder()
     out = twin(stream(2, 8, 32), recorder=recorder)
     assert recorder.spikes("block0.out").unique().numel() > 10
     (out.h * stream(2, 8, 32, seed=2)).sum().backward()
-    missing = [n for n, p in twin.named_parameters() if p.grad is None and "recall" not in n and "from_memory" not in n]
+    missing = [
+        n
+        for n, p in twin.named_parameters()
+        if p.grad is None and "recall" not in n and "from_memory" not in n
+    ]
     assert missing == []
 
 

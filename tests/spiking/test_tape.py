@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from t4dm.plasticity.tape import EligibilityTape, Synapse
 from t4dm.plasticity.three_factor import ThreeFactor
-from t4dm.spiking.context import Context, make_context
+from t4dm.spiking.context import PLAIN, Context, make_context
 from t4dm.spiking.neuron import Neurons
 from t4dm.spiking.stack import CorticalStack
 from t4dm.spiking.state import LIFState
@@ -23,7 +23,7 @@ def layer(inputs: int = 5, outputs: int = 4, tau: float = 4.0) -> tuple[nn.Linea
     return linear, neurons
 
 
-def run(linear: nn.Linear, neurons: Neurons, x: Tensor, context: Context = Context()) -> Tensor:
+def run(linear: nn.Linear, neurons: Neurons, x: Tensor, context: Context = PLAIN) -> Tensor:
     state = LIFState(torch.zeros(x.shape[0], linear.out_features, dtype=x.dtype))
     return neurons(linear(x), state, context, "layer").spikes
 
@@ -38,7 +38,7 @@ def test_with_the_exact_learning_signal_eligibility_is_the_gradient(padded: bool
     with EligibilityTape([Synapse(linear, neurons)], signal="gradient") as tape:
         tape.window(mask=mask, reset=reset)
         spikes = run(linear, neurons, x, make_context(mask=mask, reset=reset))
-        assert 0.05 < float(spikes.mean()) < 0.8
+        assert 0.05 < float(spikes.detach().mean()) < 0.8
         (spikes - target).square().sum().backward()
     assert linear.weight.grad is not None
     error = (tape.eligibility[linear] - linear.weight.grad).abs().max() / linear.weight.grad.abs().max()
@@ -48,9 +48,9 @@ def test_with_the_exact_learning_signal_eligibility_is_the_gradient(padded: bool
 def test_without_a_signal_eligibility_is_pre_trace_times_post_sensitivity_by_hand() -> None:
     linear, neurons = layer(1, 1)
     x = torch.tensor([[[1.0], [0.0], [2.0]]], dtype=torch.float64)
-    alpha, decay = float(neurons.leak()), 0.9
+    alpha, decay = neurons.leak().item(), 0.9
     with EligibilityTape([Synapse(linear, neurons)], trace_decay=decay) as tape, torch.no_grad():
-        out = neurons(linear(x), LIFState(torch.zeros(1, 1, dtype=torch.float64)), Context(), "layer")
+        out = neurons(linear(x), LIFState(torch.zeros(1, 1, dtype=torch.float64)), PLAIN, "layer")
     psi = neurons.sensitivity(out).flatten().tolist()
     bar = [1.0, alpha, alpha**2 + 2.0]
     expected = sum(decay ** (2 - t) * psi[t] * bar[t] for t in range(3))
@@ -95,9 +95,11 @@ def test_a_stack_learns_by_the_tape_and_only_in_its_synapses() -> None:
 def test_descending_on_the_exact_eligibility_lowers_the_loss() -> None:
     linear, neurons = layer()
     x, target = torch.randn(4, 20, 5, dtype=torch.float64), torch.zeros(4, 20, 4, dtype=torch.float64)
-    optimizer = ThreeFactor([linear.weight], lr=0.002, modulator=-1.0, trace_decay=0.0, max_dw=1.0, max_drift=100.0)
+    optimizer = ThreeFactor(
+        [linear.weight], lr=0.001, modulator=-1.0, trace_decay=0.0, max_dw=1.0, max_drift=100.0
+    )
     losses = []
-    for _ in range(40):
+    for _ in range(13):
         with EligibilityTape([Synapse(linear, neurons)], signal="gradient") as tape:
             loss = (run(linear, neurons, x) - target).square().sum()
             loss.backward()
