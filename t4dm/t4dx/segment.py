@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import io
 import zlib
+from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from hashlib import blake2b
@@ -42,11 +43,8 @@ class Segment(Source):
         self._blobs = blobs
         self.session_names = msgpack.unpackb(load("sessions.npy").tobytes(), raw=False)
         self._sessions = {name: code for code, name in enumerate(self.session_names)}
-        self._hashes, self._id_bytes, self._id_ends = (
-            load("id_hash.npy"),
-            load("ids.npy"),
-            load("id_ends.npy"),
-        )
+        self._hashes, self._id_ends = load("id_hash.npy").data, load("id_ends.npy").data
+        self._id_bytes = load("ids.npy").tobytes()
         self._item_ids, self._text_ends = load("item_id.npy"), load("text_ends.npy")
         self._sources, self._targets = load("source.npy"), load("target.npy")
         self._prop_ends = load("prop_ends.npy")
@@ -75,8 +73,8 @@ class Segment(Source):
 
     def code_of(self, item_id: str) -> int:
         """Code of an id, -1 where the segment does not know it."""
-        mark = np.uint64(id_hash(item_id))
-        place = int(np.searchsorted(self._hashes, mark))
+        mark = id_hash(item_id)
+        place = bisect_left(self._hashes, mark)
         while place < len(self._hashes) and self._hashes[place] == mark:
             if self.label(place) == item_id:
                 return place
@@ -85,7 +83,7 @@ class Segment(Source):
 
     def label(self, code: int) -> str:
         """The id behind a code."""
-        return bytes(_slice(self._id_bytes, self._id_ends, code)).decode()
+        return self._id_bytes[self._id_ends[code] : self._id_ends[code + 1]].decode()
 
     def rows_of(self, item_id: str) -> Sequence[int]:
         code = self.code_of(item_id)
