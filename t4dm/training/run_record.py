@@ -142,7 +142,7 @@ class RunRecord:
         return run
 
     def write_json(self, name: str, value: Any) -> Path:
-        """Write `value` as JSON under the run folder, whole or not at all; what is not finite becomes null."""
+        """Write `value` as JSON, whole or not at all; figures that are not finite become null."""
         return self._write(name, json.dumps(_finite(value), indent=1, ensure_ascii=False) + "\n")
 
     def _write(self, name: str, text: str) -> Path:
