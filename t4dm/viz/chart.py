@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from t4dm.viz import svg
 from t4dm.viz.labels import spread
-from t4dm.viz.ticks import Ticks, nice_ticks, tick_text
+from t4dm.viz.ticks import Ticks, is_single, nice_ticks, tick_text
 
 TOP, BOTTOM, LABEL_GAP = 22.0, 44.0, 14.5
 
@@ -208,5 +208,9 @@ class Chart:
 
 
 def _opened(span: tuple[float, float]) -> tuple[float, float]:
-    low, high = span
-    return (low, high) if high > low else (low - 0.5, low + 0.5)
+    """A range that has a length: one value alone gets room that is large beside its own rounding."""
+    low, high = float(span[0]), float(span[1])
+    if not is_single(low, high):
+        return low, high
+    room = max(0.5, 0.1 * abs(low))
+    return low - room, low + room

@@ -27,7 +27,7 @@ def nice_ticks(low: float, high: float, *, count: int = 5) -> Ticks:
 
     An empty or reversed range has one tick, at `low`.
     """
-    if _single(low, high):
+    if is_single(low, high):
         return Ticks((low,), 1.0)
     step = nice_step(high - low, count)
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
@@ -46,7 +46,7 @@ def integer_ticks(low: float, high: float, *, count: int = 5) -> Ticks:
 
 def widened(low: float, high: float, *, count: int = 5) -> tuple[float, float]:
     """The range pushed outward to the next round numbers; a single value gets room on both sides."""
-    if _single(low, high):
+    if is_single(low, high):
         room = abs(low) * 0.1 or 1.0
         low, high = low - room, low + room
     step = nice_step(high - low, count)
@@ -64,7 +64,8 @@ def tick_text(value: float, step: float) -> str:
     return f"{value + 0.0:.{_decimals(step)}f}"
 
 
-def _single(low: float, high: float) -> bool:
+def is_single(low: float, high: float) -> bool:
+    """Whether a range is empty, reversed, or no wider than the rounding of its ends."""
     return high - low <= 1e-12 * max(abs(low), abs(high), 1e-80)
 
 

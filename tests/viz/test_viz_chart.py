@@ -131,3 +131,9 @@ def test_a_wide_block_shows_evenly_spaced_neurons() -> None:
 )
 def test_tokens_are_shown_as_words(token: str, text: str) -> None:
     assert printable(token) == text
+
+
+@pytest.mark.parametrize("value", [0.0, 7.0, -4503599627370498.0, 1e99])
+def test_a_range_of_one_value_is_opened_around_it(value: float) -> None:
+    drawn = chart(x=(value, value), y=(value, value))
+    assert drawn.x(value) == pytest.approx((drawn.x.start + drawn.x.stop) / 2)

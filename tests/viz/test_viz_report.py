@@ -251,7 +251,7 @@ COLUMNS = st.dictionaries(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(SUMMARY, st.lists(NIGHT, max_size=2), TRACES, COLUMNS)
 def test_no_content_however_strange_breaks_the_page(
     summary: dict[str, Any], nights: list[dict[str, Any]], traces: dict[str, Any], columns: dict[str, Any]
