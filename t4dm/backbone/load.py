@@ -17,6 +17,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.utils import logging
 
 from t4dm.errors import BackboneUnavailableError, InsertionPointError, MissingExtra
 
@@ -95,6 +96,8 @@ def load_backbone(
         options["quantization_config"] = _nf4(getattr(torch, dtype))
     elif device == "cpu":
         options.pop("device_map")
+    if Path(source).is_dir():
+        logging.disable_progress_bar()
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, revision=revision, **options)
@@ -102,8 +105,14 @@ def load_backbone(
         raise BackboneUnavailableError(name, revision) from error
     freeze(model)
     if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        _checkpoint_activations(model)
     return Backbone(model.eval(), tokenizer, name, revision)
+
+
+def _checkpoint_activations(model: PreTrainedModel) -> None:
+    # transformers 5.23 renames the method and warns at the old name.
+    new = getattr(model, "activation_checkpointing_enable", None)
+    (new or model.gradient_checkpointing_enable)({"use_reentrant": False})
 
 
 def freeze(model: nn.Module) -> None:

@@ -20,17 +20,17 @@ class ThalamicGate(nn.Module):
         rank: of W2 W1.
     """
 
-    def __init__(self, *, width: int, rank: int) -> None:
+    def __init__(self, *, width: int, rank: int, memory: bool = True) -> None:
         super().__init__()
         self.from_stream = nn.Linear(width, rank, bias=False)
-        self.from_memory = nn.Linear(width, rank, bias=False)
+        self.from_memory = nn.Linear(width, rank, bias=False) if memory else None
         self.up = nn.Linear(rank, width)
         nn.init.constant_(self.up.bias, 2.0)
 
     def forward(self, x: Tensor, memory: Tensor | None, context: Context) -> Tensor:
         """Gate the normalised stream `[B, T, D]`; `memory` `[B, T, D]` is what recall added, or None."""
         low = self.from_stream(x)
-        if memory is not None:
+        if memory is not None and self.from_memory is not None:
             low = low + self.from_memory(memory)
         logit = F.linear(low, self.up.weight, self.up.bias)
         if context.effects.gate is not None:
