@@ -133,7 +133,7 @@ class LexicalEmbedder:
         weighted = damped * self._weights[_checked(tokens, self.vocab_size)]
         only_stop_words = ~weighted.any(axis=1)
         weighted[only_stop_words] = damped[only_stop_words]
-        keys: NDArray[np.float32] = weighted @ self.rows(tokens)
+        keys = np.asarray(weighted @ self.rows(tokens), dtype=np.float32)
         norms = np.linalg.norm(keys, axis=1, keepdims=True)
         return np.divide(keys, norms, out=np.zeros_like(keys), where=norms > 0)
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from t4dm.memory.item import MemoryItem
 from t4dm.memory.policies import AnyPolicy, Policy
-from t4dm.t4dx import T4DX, Edge, EdgeType, Filter, Hit, Hits, Item, new_id
+from t4dm.t4dx import T4DX, Edge, EdgeType, Filter, Hit, Item, new_id
 
 __all__ = ["Memory", "Recall", "novelty"]
 
@@ -188,8 +188,9 @@ class Memory:
         if k < 1 or not len(matrix):
             return [[] for _ in matrix]
         base = policy.where(now=now)
-        where = base if sessions is None else [replace(base, session=session) for session in sessions]
-        found: list[Hits] = self.store.search(matrix, k * policy.oversample, where)
+        names = [base.session] * len(matrix) if sessions is None else sessions
+        where = [replace(base, session=name) for name in names]
+        found = self.store.search(matrix, k * policy.oversample, where)
         scored = [[(hit, policy.score(hit)) for hit in hits] for hits in found]
         return [sorted(hits, key=lambda pair: (-pair[1], pair[0].id))[:k] for hits in scored]
 

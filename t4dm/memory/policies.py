@@ -70,7 +70,7 @@ class EpisodicPolicy:
         self.kappa = kappa
 
     def where(self, *, now: float) -> Filter:
-        # Times are half open and kappa is closed: the neighbouring floats let this very moment in, kappa = 0.3 out.
+        # Times are half open, kappa is closed: the next floats let this very moment in and kappa = 0.3 out.
         since = None if self.window is None else now - self.window
         until = math.nextafter(now, math.inf)
         return Filter(kappa=(None, math.nextafter(self.kappa, -math.inf)), event_time=(since, until))

@@ -39,12 +39,12 @@ def restore(template: Tree, tensors: Mapping[str, Tensor], prefix: str) -> Tree:
         if found is None or found.shape != template.shape:
             shape = None if found is None else tuple(found.shape)
             raise BundleStateError(problem=f"{prefix} is {shape} instead of {tuple(template.shape)}")
-        return found.to(device=template.device, dtype=template.dtype)
+        return found.to(device=template.device, dtype=template.dtype)  # type: ignore[return-value]
     values = {key: restore(child, tensors, f"{prefix}/{key}") for key, child in _children(template)}
     if isinstance(template, tuple) and hasattr(template, "_fields"):
         return type(template)(**values)
     if isinstance(template, list | tuple):
-        return type(template)(values.values())  # type: ignore[return-value]
+        return type(template)(values.values())
     return values if isinstance(template, Mapping) else template  # type: ignore[return-value]
 
 

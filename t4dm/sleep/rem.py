@@ -24,13 +24,13 @@ class _Known(NamedTuple):
 
 
 def cluster(
-    vectors: NDArray[np.float32], *, min_size: int = 3, dims: int = 32, cohesion: float = 0.5
+    vectors: NDArray[np.float32], *, min_size: int = 3, dims: int = 32, cohesion: float = 0.3
 ) -> list[NDArray[np.int64]]:
     """Groups of vectors that point the same way.
 
     Vectors are scaled to length 1, so Euclidean distance orders like the cosine, and reduced to at most
     `dims` principal components, because density means little in hundreds of dimensions. Then HDBSCAN
-    (Campello, Moulavi & Sander 2013). A group whose members' mean cosine to their centroid is below
+    (Campello, Moulavi & Sander 2013). A group whose members have a mean cosine to each other below
     `cohesion` is dropped: density alone calls any lump a cluster.
 
     Args:
@@ -45,7 +45,7 @@ def cluster(
     unit = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
     labels = HDBSCAN(min_cluster_size=max(2, min_size), copy=True).fit_predict(_principal(unit, dims))
     groups = [np.flatnonzero(labels == label) for label in range(int(labels.max(initial=-1)) + 1)]
-    kept = [rows for rows in groups if float((unit[rows] @ _centroid(unit[rows])).mean()) >= cohesion]
+    kept = [rows for rows in groups if _mean_cosine(unit[rows]) >= cohesion]
     return sorted(kept, key=lambda rows: int(rows[0]))
 
 
@@ -58,6 +58,12 @@ def _principal(unit: NDArray[np.float32], dims: int) -> NDArray[np.float64]:
     scores = u[:, :dims] * s[:dims]
     signs = np.sign(scores[np.abs(scores).argmax(axis=0), np.arange(scores.shape[1])])
     return np.asarray(scores * np.where(signs == 0, 1.0, signs))
+
+
+def _mean_cosine(unit: NDArray[np.float32]) -> float:
+    """Mean cosine of all pairs, from the length R of the mean vector: (n R^2 - 1) / (n - 1)."""
+    count, length = len(unit), float(np.linalg.norm(unit.mean(axis=0, dtype=np.float64)))
+    return (count * length**2 - 1.0) / (count - 1.0)
 
 
 def _centroid(unit: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -80,7 +86,7 @@ class Rem:
         eta: kappa <- kappa + eta * (1 - kappa) for members and prototype.
         min_size: smallest cluster.
         dims: principal components that HDBSCAN sees.
-        cohesion: smallest mean cosine of members to their centroid.
+        cohesion: smallest mean cosine between members.
         overlap: share of a cluster that makes a known prototype its equivalent.
         max_items: candidates of one session that a night looks at, the latest first.
     """
@@ -92,7 +98,7 @@ class Rem:
         eta: float = 0.2,
         min_size: int = 3,
         dims: int = 32,
-        cohesion: float = 0.5,
+        cohesion: float = 0.3,
         overlap: float = 0.5,
         max_items: int = 5000,
     ) -> None:

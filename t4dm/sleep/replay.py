@@ -16,8 +16,9 @@ from t4dm.spiking.stack import CorticalStack
 
 __all__ = ["REPLAY_STDP", "Replay", "item_changes", "sign_projection"]
 
-# The ratio of LTP to LTD and the time constants of Bi & Poo 1998; the amplitude is that of a night, not of one pairing.
+# LTP to LTD and time constants as in Bi & Poo 1998; the amplitude is that of a night, not of one pairing.
 REPLAY_STDP = STDPParams(a_plus=0.1, a_minus=0.035)
+_WINDOW = 128  # tokens of one forward pass
 _PROJECTION_SEED = 20_260_101
 
 
@@ -136,7 +137,7 @@ class Replay:
             tokens[row, : len(shown)] = shown
         mask = torch.arange(tokens.shape[1]) < torch.tensor(lengths).unsqueeze(1) * self.steps
         state, parts = stack.init_state(len(sequences), device), []
-        for window, seen in zip(tokens.split(128, dim=1), mask.split(128, dim=1), strict=True):
+        for window, seen in zip(torch.split(tokens, _WINDOW, 1), torch.split(mask, _WINDOW, 1), strict=True):
             recorder = SpikeRecorder(byte_budget=1 << 40, rows=len(sequences))
             state = stack(window.to(device), state, mask=seen.to(device), recorder=recorder).state
             parts.append(recorder.spikes(recorder.names()[-1]).float())
