@@ -1,6 +1,6 @@
 """Pre-train the tiny backbone on text and in-window recall, then measure it against n-gram baselines.
 
-    python experiments/tiny_backbone/pretrain.py experiments/tiny_backbone/recipe.yaml
+python experiments/tiny_backbone/pretrain.py experiments/tiny_backbone/recipe.yaml
 """
 
 from __future__ import annotations
@@ -44,9 +44,18 @@ def recall_batch(encoder: WindowEncoder, rows: int, facts: tuple[int, int], rng:
     episodes = []
     for row in range(rows):
         n = int(rng.integers(facts[0], facts[1] + 1))
-        cast = int(rng.integers(2, 9))
-        task = RecallTask(windows=1, facts=n, questions=5 if n < 6 else 4, distances=(0,), entities=cast,
-                          distractors=1 if n < 6 else 0, update_rate=0.15)
+        # Half of the windows speak of one or two attributes only: then the entity alone tells the facts apart.
+        attributes = int(rng.choice([1, 2, 8, 8]))
+        task = RecallTask(
+            windows=1,
+            facts=n,
+            questions=5 if n < 6 else 4,
+            distances=(0,),
+            entities=max(int(rng.integers(2, 9)), -(-n // attributes)),
+            attributes=attributes,
+            distractors=1 if n < 6 else 0,
+            update_rate=0.15,
+        )
         episodes.append((task.episode(rng, session=str(row)), 0))
     return encoder.batch(episodes)
 
@@ -74,7 +83,9 @@ def token_losses(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torc
 
 
 @torch.no_grad()
-def recall_accuracy(model: torch.nn.Module, encoder: WindowEncoder, facts: int, rng: np.random.Generator) -> float:
+def recall_accuracy(
+    model: torch.nn.Module, encoder: WindowEncoder, facts: int, rng: np.random.Generator
+) -> float:
     """Share of in-window answers that are the most likely next token."""
     right = total = 0
     for _ in range(8):
@@ -89,8 +100,10 @@ def recall_accuracy(model: torch.nn.Module, encoder: WindowEncoder, facts: int, 
 def perplexity(model: torch.nn.Module, ids: np.ndarray, length: int) -> float:
     """Per token, each window read from its own start."""
     rows = torch.from_numpy(ids[: len(ids) // length * length].reshape(-1, length))
-    losses = [cross_entropy(model(input_ids=part).logits[:, :-1].flatten(0, 1), part[:, 1:].flatten())
-              for part in rows.split(64)]
+    losses = [
+        cross_entropy(model(input_ids=part).logits[:, :-1].flatten(0, 1), part[:, 1:].flatten())
+        for part in rows.split(64)
+    ]
     return math.exp(torch.stack(losses).mean().item())
 
 
@@ -103,31 +116,44 @@ def main(path: str) -> None:
     tokenizer = tiny_tokenizer(corpus(train_text, episode_texts(4000, 0)), vocab_size=recipe["vocab_size"])
     encode = lambda text: tokenizer(text)["input_ids"]  # noqa: E731
     train, held = np.array(encode(train_text)), np.array(encode(held_text))
-    model = tiny_qwen2(vocab_size=recipe["vocab_size"], hidden_size=recipe["hidden_size"], layers=recipe["layers"])
+    model = tiny_qwen2(
+        vocab_size=recipe["vocab_size"], hidden_size=recipe["hidden_size"], layers=recipe["layers"]
+    )
     parameters = sum(p.numel() for p in model.parameters())
     print(f"{len(train)} training tokens, {len(held)} held out, {parameters} parameters", flush=True)
     length, out = recipe["length"], Path(recipe["out"])
-    encoder = WindowEncoder(encode=encode, length=length, reads=8, writes=8, pad_id=1,
-                            answer_weight=recipe["answer_weight"])
-    optimizer = torch.optim.AdamW(model.parameters(), lr=recipe["learning_rate"], betas=(0.9, 0.95),
-                                  weight_decay=recipe["weight_decay"])
+    encoder = WindowEncoder(
+        encode=encode, length=length, reads=8, writes=8, pad_id=1, answer_weight=recipe["answer_weight"]
+    )
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=recipe["learning_rate"], betas=(0.9, 0.95), weight_decay=recipe["weight_decay"]
+    )
     warmup, steps = recipe["warmup"], recipe["steps"]
     schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimizer, lambda s: min((s + 1) / warmup, 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * s / steps))))
+        optimizer, lambda s: min((s + 1) / warmup, 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * s / steps)))
+    )
     log = (HERE / "log.csv").open("w")
     print("step,seconds,text_loss,recall_loss,accuracy_2_facts,accuracy_4_facts,accuracy_6_facts", file=log)
     start, text_loss, recall_loss = time.time(), 0.0, 0.0
     for step in range(steps + 1):
         if step % 250 == 0:
             check = [recall_accuracy(model, encoder, n, np.random.default_rng(99)) for n in (2, 4, 6)]
-            line = [step, round(time.time() - start), round(text_loss, 4), round(recall_loss, 4), *(round(c, 4) for c in check)]
+            line = [
+                step,
+                round(time.time() - start),
+                round(text_loss, 4),
+                round(recall_loss, 4),
+                *(round(c, 4) for c in check),
+            ]
             print(*line, sep=",", file=log, flush=True)
             print(line, flush=True)
             save(model, tokenizer, out)
         at = rng.integers(0, len(train) - length, size=recipe["rows"]["text"])
         text = torch.from_numpy(np.stack([train[i : i + length] for i in at]))
         loss_t = token_losses(model, {"input_ids": text, "loss_weights": torch.ones(text.shape)})
-        loss_r = token_losses(model, recall_batch(encoder, recipe["rows"]["recall"], tuple(recipe["facts"]), rng))
+        loss_r = token_losses(
+            model, recall_batch(encoder, recipe["rows"]["recall"], tuple(recipe["facts"]), rng)
+        )
         optimizer.zero_grad()
         (loss_t + loss_r).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -143,7 +169,9 @@ def main(path: str) -> None:
             "unigram": unigram_perplexity(train, held, recipe["vocab_size"]),
             "five_gram": five_gram.perplexity(held, window=length),
         },
-        "recall_in_window": {str(n): recall_accuracy(model, encoder, n, np.random.default_rng(7)) for n in range(2, 7)},
+        "recall_in_window": {
+            str(n): recall_accuracy(model, encoder, n, np.random.default_rng(7)) for n in range(2, 7)
+        },
         "seconds": round(time.time() - start),
     }
     (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")

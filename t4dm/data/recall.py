@@ -43,6 +43,8 @@ class Episode:
 class _World:
     """What is true now: value and window of the last telling, by (entity, attribute)."""
 
+    keys: list[tuple[str, str]]
+    """All that can be told of."""
     value: dict[tuple[str, str], str] = field(default_factory=dict)
     told: dict[tuple[str, str], int] = field(default_factory=dict)
 
@@ -61,6 +63,7 @@ class RecallTask:
         update_rate: share of tellings that supersede an earlier fact.
         distractors: distractor sentences in a window.
         entities: size of the cast of one episode; a small cast makes facts share entities.
+        attributes: how many attributes an episode speaks of; few make facts share attributes.
     """
 
     windows: int = 6
@@ -72,30 +75,30 @@ class RecallTask:
     update_rate: float = 0.15
     distractors: int = 1
     entities: int = 16
+    attributes: int = len(words.ATTRIBUTES)
 
     def episode(self, rng: np.random.Generator, *, session: str) -> Episode:
         """Draw one episode."""
         cast = [words.ENTITIES[i] for i in rng.permutation(len(words.ENTITIES))[: self.entities]]
-        world = _World()
-        return Episode(session, tuple(self._window(w, cast, world, rng) for w in range(self.windows)))
+        spoken_of = [list(words.ATTRIBUTES)[i] for i in rng.permutation(len(words.ATTRIBUTES))]
+        world = _World(keys=[(e, a) for e in cast for a in spoken_of[: self.attributes]])
+        return Episode(session, tuple(self._window(w, world, rng) for w in range(self.windows)))
 
-    def _window(
-        self, w: int, cast: list[str], world: _World, rng: np.random.Generator
-    ) -> tuple[Sentence, ...]:
+    def _window(self, w: int, world: _World, rng: np.random.Generator) -> tuple[Sentence, ...]:
         tells = self.telling is None or w < self.telling
-        told = [self._tell(w, cast, world, rng) for _ in range(self.facts if tells else 0)]
+        told = [self._tell(w, world, rng) for _ in range(self.facts if tells else 0)]
         told += [_distractor(rng) for _ in range(self.distractors)]
         order = rng.permutation(len(told)) if not _has_update(told) else np.arange(len(told))
         asked = self._ask(w, world, rng) if w >= self.asking else []
         return (*(told[i] for i in order), *asked)
 
-    def _tell(self, w: int, cast: list[str], world: _World, rng: np.random.Generator) -> Sentence:
-        if world.value and rng.random() < self.update_rate:
+    def _tell(self, w: int, world: _World, rng: np.random.Generator) -> Sentence:
+        free = [key for key in world.keys if key not in world.value]
+        if world.value and (rng.random() < self.update_rate or not free):
             key = list(world.value)[rng.integers(len(world.value))]
             values = [v for v in words.ATTRIBUTES[key[1]] if v != world.value[key]]
             form, kind = words.update, "update"
         else:
-            free = [(e, a) for e in cast for a in words.ATTRIBUTES if (e, a) not in world.value]
             key = free[rng.integers(len(free))]
             values = list(words.ATTRIBUTES[key[1]])
             form, kind = words.fact, "fact"

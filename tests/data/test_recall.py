@@ -80,3 +80,10 @@ def test_entities_and_values_never_collide() -> None:
     values = [v for vs in words.ATTRIBUTES.values() for v in vs]
     assert len(values) == len(set(values))
     assert not set(values) & (set(words.ENTITIES) | set(words.ATTRIBUTES))
+
+
+def test_a_world_of_one_attribute_asks_for_the_entity_and_one_that_is_told_out_updates() -> None:
+    story = episode(4, windows=3, facts=4, entities=3, attributes=1, distances=(1,), update_rate=0.0)
+    told = [s for window in story.windows for s in window if s.kind in ("fact", "update")]
+    assert len({s.key[1] for s in told}) == 1
+    assert [s.kind for s in told].count("fact") == 3 and len(told) == 12
