@@ -463,3 +463,12 @@ class NothingToTrainError(T4DMError):
 
     def __init__(self) -> None:
         super().__init__("no parameter of the model learns; give it a LoRA or a stack: model/lora=r8 or model/stack=small")
+
+
+class NothingToSleepOnError(T4DMError):
+    """A night needs memories and at least one phase."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__(
+            f"{run} has no store, or sleep has no phases; name a run with storage=t4dx and take sleep=nightly"
+        )

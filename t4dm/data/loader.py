@@ -25,6 +25,9 @@ class BatchLoader:
         steps: batches in an epoch.
     """
 
+    batch_sampler = None
+    """Lightning looks for it beside `sampler`; batches are made whole here."""
+
     def __init__(self, *, batch_at: BatchAt, steps: int) -> None:
         self.batch_at, self.steps = batch_at, steps
         self._epoch, self._next, self._resumed_at = 0, 0, 0

@@ -1,0 +1,1 @@
+"""When to write, sleep, trace, stop and show; what that means is elsewhere."""

@@ -1,0 +1,138 @@
+"""Phase 2: local learning. A synapse keeps what it did; a third factor says later whether it was good."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Literal, final
+
+import torch
+
+from t4dm.errors import NothingToTrainError
+from t4dm.memory.memory import Memory
+from t4dm.model import MemoryLM
+from t4dm.plasticity.tape import EligibilityTape
+from t4dm.plasticity.three_factor import ThreeFactor
+from t4dm.sleep.report import SleepReport
+from t4dm.training.event_clock import EventClock
+from t4dm.training.phase import Batch, Phase, Wake, slim
+
+
+@final
+class ThreeFactorPhase(Phase):
+    """dw = lr * M * eligibility on the synapses of the stack; everything else is frozen.
+
+    `signal="reward"` is purely local and runs without gradients: M = tanh(z) with z the loss below its
+    running mean in deviations, dopamine as a reward prediction error (Schultz, Dayan & Montague 1997),
+    the same for all synapses. `signal="loss"` gives each neuron its own error, the derivative of the loss
+    by its spikes (e-prop, Bellec et al. 2020), and M = -(1 + ne_gain * surprise): gradients reach spikes,
+    no weight is updated by one.
+
+    A day's change of a weight is capped (`max_drift`); an epoch or a night begins the next day.
+
+    Args:
+        model, memory, clock: see `Phase`.
+        lr: learning rate.
+        signal: where the third factor comes from.
+        trace_decay: lambda per token, what eligibility keeps.
+        max_dw: largest change of one element in one step.
+        max_drift: largest relative change of a weight matrix in a day.
+        ne_gain: how much more a surprising batch teaches, with `signal="loss"`.
+        memory_of_loss: share of its past that the running mean of the loss keeps in each step.
+
+    Raises:
+        NothingToTrainError: the model has no stack.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: MemoryLM,
+        memory: Memory | None = None,
+        clock: EventClock | None = None,
+        lr: float = 1e-2,
+        signal: Literal["reward", "loss"] = "reward",
+        trace_decay: float = 1.0,
+        max_dw: float = 1e-3,
+        max_drift: float = 0.01,
+        ne_gain: float = 0.5,
+        memory_of_loss: float = 0.95,
+    ) -> None:
+        super().__init__(model=model, memory=memory, clock=clock, goodness_weight=0.0, negatives=0)
+        if model.stack is None:
+            raise NothingToTrainError
+        self.automatic_optimization = False
+        self._signal, self._ne_gain, self._kept_share = signal, ne_gain, memory_of_loss
+        self._rule = {"lr": lr, "trace_decay": trace_decay, "max_dw": max_dw, "max_drift": max_drift}
+        self._trace_decay = trace_decay
+        self.synapses = model.stack.synapses()
+        learning = {id(synapse.linear.weight) for synapse in self.synapses}
+        for parameter in model.parameters():
+            parameter.requires_grad_(signal == "loss" and id(parameter) in learning)
+
+    @property
+    def step_metrics(self) -> tuple[str, ...]:
+        """Names of all metrics that a training step logs."""
+        losses = ("train/loss", "train/ce", "train/goodness", "train/recall_accuracy")
+        return (*losses, "train/modulator", "train/drift", *self.rate_metrics)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
+        """Read the batch while synapses take note, then let the third factor speak."""
+        optimizer: Any = self.optimizers()
+        rule: ThreeFactor = optimizer.optimizer
+        wake = self._listen(batch, rule)
+        modulator = self._modulator(float(wake.ce.detach()), rule)
+        rule.set_modulator(modulator)
+        optimizer.step()
+        drift = max(rule.drift().values(), default=0.0)
+        self.log_step(wake, batch, {"train/modulator": modulator, "train/drift": drift})
+        return {"loss": wake.loss.detach(), "output": slim(wake.output)}
+
+    def configure_optimizers(self) -> ThreeFactor:
+        """The rule itself: as a torch optimizer its steps count, and its traces are in the checkpoint."""
+        rule = ThreeFactor(
+            list(dict.fromkeys(synapse.linear.weight for synapse in self.synapses)), **self._rule
+        )
+        rule.param_groups[0].update(loss_mean=math.nan, loss_variance=0.0)
+        return rule
+
+    def on_train_epoch_start(self) -> None:
+        """The next day may change as much again."""
+        self._new_day()
+
+    def after_night(self, report: SleepReport) -> None:
+        """The next day may change as much again."""
+        self._new_day()
+
+    def _new_day(self) -> None:
+        self.optimizers().optimizer.new_cycle()  # type: ignore[union-attr]
+
+    def _listen(self, batch: Batch, rule: ThreeFactor) -> Wake:
+        learns_from_loss = self._signal == "loss"
+        signal = "gradient" if learns_from_loss else "none"
+        with (
+            torch.set_grad_enabled(learns_from_loss),
+            EligibilityTape(self.synapses, trace_decay=self._trace_decay, signal=signal) as tape,
+        ):
+            tape.window(mask=batch["attention_mask"], reset=batch["reset"])
+            wake = self.wake(batch)
+            if learns_from_loss:
+                self.manual_backward(wake.ce)
+        tokens = torch.count_nonzero(batch["attention_mask"])
+        tape.deposit(rule, scale=1.0 if learns_from_loss else 1.0 / max(1, int(tokens)))
+        self.zero_grad()
+        return wake
+
+    def _modulator(self, loss: float, rule: ThreeFactor) -> float:
+        """M for this batch; moves the loss's running mean and variance, kept in the optimizer's state."""
+        group = rule.param_groups[0]
+        if math.isnan(group["loss_mean"]):
+            group["loss_mean"] = loss
+        surprise = loss - group["loss_mean"]
+        deviation = math.sqrt(group["loss_variance"])
+        z = surprise / deviation if deviation > 1e-8 else 0.0
+        share = 1.0 - self._kept_share
+        group["loss_mean"] += share * surprise
+        group["loss_variance"] = self._kept_share * (group["loss_variance"] + share * surprise**2)
+        if self._signal == "reward":
+            return math.tanh(-z)
+        return -(1.0 + self._ne_gain * math.tanh(max(0.0, z)))
