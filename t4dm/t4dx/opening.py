@@ -33,6 +33,7 @@ def load_or_create(
     """The manifest of a store, new where there is none and `dim` says how."""
     found = manifest.load(fs, folder)
     if found is None:
+        _check_unused(fs, folder)
         if read_only or dim is None:
             raise errors.StoreMissingError(folder)
         found = _create(fs, folder, dim, options)
@@ -60,12 +61,8 @@ def _create(fs: FileSystem, folder: str, dim: int, options: Options) -> Manifest
         raise errors.OptionError(f"dim is {dim}; give the size of the vectors, for example dim=1024")
     for name in ("segments", "deltas"):
         fs.mkdir(f"{folder}/{name}")
-        if fs.listdir(f"{folder}/{name}"):
-            raise errors.CorruptionError(folder, f"it has {name} but no manifest")
     for name in fs.listdir(folder):
-        if name.startswith("wal-"):  # a crash during creation leaves an empty log, and nothing else does
-            if fs.size(f"{folder}/{name}") > wal.FILE_HEADER:
-                raise errors.CorruptionError(folder, "it has a log but no manifest")
+        if name.startswith("wal-"):
             fs.unlink(f"{folder}/{name}")
     info = wal.WalInfo(1, 0, 1, fs.token(8))
     wal.WalWriter.create(fs, folder, info).close()
@@ -73,3 +70,12 @@ def _create(fs: FileSystem, folder: str, dim: int, options: Options) -> Manifest
     new = Manifest(1, dim, 2, 0, 1, info.salt.hex(), edge_types=types)
     manifest.publish(fs, folder, new)
     return new
+
+
+def _check_unused(fs: FileSystem, folder: str) -> None:
+    """A crash during creation leaves empty folders and an empty log; anything more had a manifest once."""
+    names = fs.listdir(folder) if fs.exists(folder) else []
+    data = [name for name in ("segments", "deltas") if name in names and fs.listdir(f"{folder}/{name}")]
+    data += [n for n in names if n.startswith("wal-") and fs.size(f"{folder}/{n}") > wal.FILE_HEADER]
+    if data:
+        raise errors.CorruptionError(folder, f"it holds {data[0]} but no manifest")

@@ -47,7 +47,13 @@ class SimulatedFileSystem:
         capacity: int | None = None,
     ) -> None:
         self.root = root or Folder()
-        self.calls, self.crash_at, self.fail_at, self.forever, self.error = 0, crash_at, fail_at, forever, error
+        self.calls, self.crash_at, self.fail_at, self.forever, self.error = (
+            0,
+            crash_at,
+            fail_at,
+            forever,
+            error,
+        )
         self.capacity, self.log = capacity, []
         self.rng, self.tokens, self.dead = random.Random(seed), random.Random(1), False
         self.locked: dict[str, str] = {}
@@ -223,7 +229,9 @@ def _survivor(folder, mode, rng):
         now, then = folder.entries.get(name), folder.synced.get(name)
         kept = now if mode == "all" else then if mode == "synced" or now is then else rng.choice((now, then))
         if kept is not None:
-            names[name] = _survivor(kept, mode, rng) if isinstance(kept, Folder) else _kept_file(kept, mode, rng)
+            names[name] = (
+                _survivor(kept, mode, rng) if isinstance(kept, Folder) else _kept_file(kept, mode, rng)
+            )
     return Folder(dict(names), dict(names))
 
 

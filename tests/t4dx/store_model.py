@@ -92,7 +92,9 @@ def fits(item: Item, where: Filter) -> bool:
         and (where.kappa is None or where.kappa[0] <= item.kappa <= where.kappa[1])
         and (where.importance is None or where.importance[0] <= item.importance <= where.importance[1])
         and (where.event_time is None or where.event_time[0] <= item.event_time < where.event_time[1])
-        and (where.type is None or item.type in ((where.type,) if isinstance(where.type, str) else where.type))
+        and (
+            where.type is None or item.type in ((where.type,) if isinstance(where.type, str) else where.type)
+        )
         and (where.ids is None or item.id in where.ids)
     )
 
@@ -130,7 +132,9 @@ def write_step(rng: random.Random, store, model: Model, clock: Ticks) -> str:
     """One random write on the store and the model; `store` may be a transaction. Returns its name."""
     alive = [item_id for item_id in IDS if model.current(item_id) is not None]
     edges = sorted(model.current_edges())
-    kind = rng.choice(("insert",) * 5 + ("kappa", "fields", "metadata", "weight", "rule", "some", "delete", "unedge"))
+    kind = rng.choice(
+        ("insert",) * 5 + ("kappa", "fields", "metadata", "weight", "rule", "some", "delete", "unedge")
+    )
     if kind == "insert" or not alive or (kind in ("weight", "unedge") and not edges):
         item = random_item(rng, rng.choice(IDS))
         ends = rng.sample(IDS, rng.randrange(3))
