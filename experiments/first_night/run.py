@@ -2,8 +2,9 @@
 
     python experiments/first_night/run.py [seed ...]        # default 1 2 3; about an hour on 2 cores
 
-For each seed three trainings of equal length: LoRA alone, the stack without memory, the stack with T4DX. Each is a plain
-`t4dm train` in a process of its own; a training that is already there is not repeated. Writes results.json.
+For each seed three trainings of equal length: LoRA alone, the stack without memory, the stack with T4DX.
+Each is a plain `t4dm train` in a process of its own; a training that is already there is not repeated.
+Writes results.json.
 """
 
 from __future__ import annotations
@@ -77,12 +78,24 @@ def gather(seeds: list[int]) -> dict:
                 nights.append(summary["night"])
                 gates.append(summary["gate"])
     cells = {arm: {d: cell(values) for d, values in by.items()} for arm, by in sorted(recall.items())}
-    return {"chance": chance, "seeds": seeds, "recall": cells, "night": nights, "gate": gates, "training_seconds": round(seconds)}
+    return {
+        "chance": chance,
+        "seeds": seeds,
+        "recall": cells,
+        "night": nights,
+        "gate": gates,
+        "training_seconds": round(seconds),
+    }
 
 
 def cell(values: list[dict]) -> dict:
     mean, half = mean_interval([v["mean"] for v in values])
-    return {"mean": mean, "ci": half, "seeds": [v["mean"] for v in values], "questions": sum(v["n"] for v in values)}
+    return {
+        "mean": mean,
+        "ci": half,
+        "seeds": [v["mean"] for v in values],
+        "questions": sum(v["n"] for v in values),
+    }
 
 
 def table(results: dict) -> str:

@@ -16,7 +16,9 @@ def unigram_perplexity(train: Sequence[int], held_out: Sequence[int], vocab_size
 
 
 class KneserNey:
-    """Interpolated Kneser-Ney smoothing (Kneser & Ney 1995; Chen & Goodman 1999, eq. 13), one discount per order."""
+    """Interpolated Kneser-Ney smoothing (Kneser & Ney 1995; Chen & Goodman 1999, eq. 13), one discount
+    per order.
+    """
 
     def __init__(self, *, order: int, vocab_size: int) -> None:
         self.order, self.vocab_size = order, vocab_size
@@ -58,7 +60,9 @@ class KneserNey:
         return p
 
     def perplexity(self, tokens: Sequence[int], *, window: int) -> float:
-        """Per token, histories cut at window borders as for the backbone; a window's first token is not scored."""
+        """Per token, histories cut at window borders as for the backbone; a window's first token is not
+        scored.
+        """
         ids = [int(t) for t in tokens]
         logs = []
         for start in range(0, len(ids) - window + 1, window):

@@ -10,7 +10,7 @@ import math
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from t4dm.data.recall import RecallTask
 from t4dm.data.recall_windows import WindowEncoder
 
 HERE = Path(__file__).parent
+BROAD, MIXED = (8,), (1, 2, 8, 8)
 
 
 def read_texts(recipe: dict[str, Any]) -> tuple[str, str]:
@@ -39,13 +40,21 @@ def read_texts(recipe: dict[str, Any]) -> tuple[str, str]:
     return "\n".join(train), "\n".join(held_out)
 
 
-def recall_batch(encoder: WindowEncoder, rows: int, facts: tuple[int, int], rng: np.random.Generator) -> dict:
-    """Windows of a few facts, each asked within the window."""
+def recall_batch(
+    encoder: WindowEncoder,
+    rows: int,
+    facts: tuple[int, int],
+    rng: np.random.Generator,
+    attribute_counts: Sequence[int] = MIXED,
+) -> dict:
+    """Windows of a few facts, each asked within the window.
+
+    Where a window speaks of one or two attributes only, the entity alone tells its facts apart.
+    """
     episodes = []
     for row in range(rows):
         n = int(rng.integers(facts[0], facts[1] + 1))
-        # Half of the windows speak of one or two attributes only: then the entity alone tells the facts apart.
-        attributes = int(rng.choice([1, 2, 8, 8]))
+        attributes = int(rng.choice(attribute_counts))
         task = RecallTask(
             windows=1,
             facts=n,
@@ -151,9 +160,9 @@ def main(path: str) -> None:
         at = rng.integers(0, len(train) - length, size=recipe["rows"]["text"])
         text = torch.from_numpy(np.stack([train[i : i + length] for i in at]))
         loss_t = token_losses(model, {"input_ids": text, "loss_weights": torch.ones(text.shape)})
-        loss_r = token_losses(
-            model, recall_batch(encoder, recipe["rows"]["recall"], tuple(recipe["facts"]), rng)
-        )
+        attributes = BROAD if step < recipe["broad_steps"] else MIXED
+        told = recall_batch(encoder, recipe["rows"]["recall"], tuple(recipe["facts"]), rng, attributes)
+        loss_r = token_losses(model, told)
         optimizer.zero_grad()
         (loss_t + loss_r).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)

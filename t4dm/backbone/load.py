@@ -38,19 +38,20 @@ class Backbone:
     revision: str | None
 
     @property
-    def decoder(self) -> nn.Module:
-        """The module that owns `layers`."""
-        base: Any = self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+    def decoder(self) -> Any:
+        """The module that owns `layers`, `embed_tokens` and `config`."""
+        model: Any = self.model
+        base = model.get_base_model() if hasattr(model, "get_base_model") else model
         return base.model
 
     @property
     def layers(self) -> nn.ModuleList:
-        return self.decoder.layers  # type: ignore[return-value]
+        return self.decoder.layers
 
     @property
     def width(self) -> int:
         """Width of the residual stream."""
-        return int(self.decoder.config.hidden_size)  # type: ignore[union-attr]
+        return int(self.decoder.config.hidden_size)
 
     @property
     def device(self) -> torch.device:

@@ -17,7 +17,7 @@ def add_lora(
     backbone: Backbone,
     *,
     rank: int,
-    alpha: float | None = None,
+    alpha: int | None = None,
     dropout: float = 0.0,
     targets: Sequence[str] = ("q_proj", "v_proj"),
 ) -> Backbone:
@@ -48,7 +48,7 @@ def add_lora(
     with warnings.catch_warnings():  # peft asks transformers for an attribute by its old name
         warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         wrapped = get_peft_model(backbone.model, config)
-    return replace(backbone, model=wrapped)  # type: ignore[arg-type]
+    return replace(backbone, model=wrapped)
 
 
 def lora_parameter_count(backbone: Backbone, *, rank: int, targets: Sequence[str]) -> int:

@@ -62,7 +62,7 @@ class WindowEncoder:
         arrays = _Arrays(len(rows), self.length, self.reads, self.writes, self.pad_id)
         for b, (episode, w) in enumerate(rows):
             self._fill(arrays, b, episode.windows[w])
-        out: dict[str, object] = arrays.tensors()
+        out: dict[str, object] = {**arrays.tensors()}
         out["sessions"] = [episode.session for episode, _ in rows]
         out["event_times"] = torch.tensor([start_time + 60.0 * w for _, w in rows], dtype=torch.float64)
         out["window"] = torch.tensor([w for _, w in rows])

@@ -62,9 +62,9 @@ def generate(
         token = _draw(out.logits[0, -1].float(), temperature, generator)
         if token == tokenizer.eos_token_id:
             return
-        before = tokenizer.decode(pieces)
+        before = str(tokenizer.decode(pieces))
         pieces.append(token)
-        if not (text := tokenizer.decode(pieces)).endswith("\ufffd"):
+        if not (text := str(tokenizer.decode(pieces))).endswith("\ufffd"):
             yield text[len(before.rstrip("\ufffd")) :]
         ids, length, memory = torch.tensor([[token]], device=ids.device), length + 1, None
 

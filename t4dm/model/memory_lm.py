@@ -177,13 +177,13 @@ class MemoryLM(nn.Module):
         """Ask the memory at every read of the batch, in one search; None where there is nothing to ask."""
         if memory is None or reads is None or not bool((reads.end > 0).any()):
             return None
-        batch, count = reads.end.shape
+        batch, per_row = reads.end.shape
         spans = [
             (b, max(int(reads.start[b, q]), 0), max(int(reads.end[b, q]), 0))
             for b in range(batch)
-            for q in range(count)
+            for q in range(per_row)
         ]
-        sessions = [reads.sessions[b] for b in range(batch) for _ in range(count)]
+        sessions = [reads.sessions[b] for b in range(batch) for _ in range(per_row)]
         queries = torch.from_numpy(self.keys(input_ids, spans))
         found = memory.read(queries, policy=policy, k=self.recalled, sessions=sessions, count=count)
         asked = (reads.end > 0).reshape(-1, 1).to(found.mask.device)

@@ -116,7 +116,7 @@ class MemoryWriter:
 
     def _kinds(self, model: MemoryLM, ids: Tensor, spans: list[tuple[int, int, int]]) -> NDArray[np.float32]:
         """`[N, 24]`: what words a span is made of, by a fixed projection of its mean embedding."""
-        table = model.backbone.decoder.embed_tokens.weight  # type: ignore[union-attr]
+        table: Tensor = model.backbone.decoder.embed_tokens.weight
         if self._projection is None:
             generator = torch.Generator().manual_seed(self.seed)
             self._projection = torch.randn(table.shape[1], EMBEDDING_FEATURES, generator=generator)

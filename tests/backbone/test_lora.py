@@ -46,11 +46,14 @@ def test_logits_are_the_backbones_bit_for_bit_before_training() -> None:
 
 
 def test_an_unknown_target_is_an_error_that_lists_the_choices() -> None:
-    with pytest.raises(LoraTargetError, match=r"named query; choose model.lora.targets among down_proj, .*v_proj"):
+    with pytest.raises(
+        LoraTargetError, match=r"named query; choose model.lora.targets among down_proj, .*v_proj"
+    ):
         add_lora(load_backbone("tiny"), rank=4, targets=["query"])
 
 
 def test_the_decoder_is_found_through_peft() -> None:
     plain, wrapped = load_backbone("tiny"), add_lora(load_backbone("tiny"), rank=2)
     assert type(plain.decoder) is type(wrapped.decoder)
-    assert wrapped.width == 128 and len(wrapped.layers) == 4
+    assert wrapped.width == 128
+    assert len(wrapped.layers) == 4

@@ -66,7 +66,8 @@ def test_the_adapter_is_called_once_and_lower_loras_get_gradients(checkpointing:
         backbone.model(input_ids=IDS, use_cache=False).logits.square().mean().backward()
     assert len(calls) == 1
     b_of_layer_0 = [p for n, p in backbone.model.named_parameters() if "layers.0" in n and "lora_B" in n]
-    assert b_of_layer_0 and all(float(p.grad.abs().sum()) > 0 for p in b_of_layer_0)
+    assert b_of_layer_0
+    assert all(float(p.grad.abs().sum()) > 0 for p in b_of_layer_0)
 
 
 def test_under_generate_the_adapter_sees_the_prompt_then_one_token_at_a_time(backbone: Backbone) -> None:
@@ -77,6 +78,8 @@ def test_under_generate_the_adapter_sees_the_prompt_then_one_token_at_a_time(bac
         return stream
 
     with inserted(backbone, 2, adapter):
-        out = backbone.model.generate(IDS[:1], attention_mask=MASK[:1], max_new_tokens=3, do_sample=False, eos_token_id=None)
+        out = backbone.model.generate(
+            IDS[:1], attention_mask=MASK[:1], max_new_tokens=3, do_sample=False, eos_token_id=None
+        )
     assert out.shape[1] == 19
     assert lengths == [16, 1, 1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -15,7 +17,12 @@ def episode(seed: int = 0, **settings: object):
 
 def told_before(story, window: int, key) -> list[tuple[int, str]]:
     """(window, sentence) of every telling of `key` up to `window`, in order."""
-    return [(w, s.text) for w in range(window + 1) for s in story.windows[w] if s.key == key and s.kind in ("fact", "update")]
+    return [
+        (w, s.text)
+        for w in range(window + 1)
+        for s in story.windows[w]
+        if s.key == key and s.kind in ("fact", "update")
+    ]
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -32,21 +39,32 @@ def test_the_answer_is_what_was_told_last_at_the_stated_distance(seed: int) -> N
 def test_an_update_changes_the_value_and_says_now() -> None:
     story = episode(3, windows=10, facts=4, update_rate=0.5)
     updates = [s for window in story.windows for s in window if s.kind == "update"]
-    assert updates and all(" is now " in s.text for s in updates)
+    assert updates
+    assert all(" is now " in s.text for s in updates)
     for update in updates:
         texts = [text for _, text in told_before(story, 9, update.key)]
         values = [text.split()[-1] for text in texts]
-        assert all(a != b for a, b in zip(values, values[1:], strict=False))
+        assert all(a != b for a, b in itertools.pairwise(values))
 
 
 def test_distance_zero_asks_in_the_same_window_after_the_telling() -> None:
     story = episode(1, windows=1, facts=4, questions=4, distances=(0,), update_rate=0.0)
     kinds = [s.kind for s in story.windows[0]]
-    assert kinds[-4:] == ["question"] * 4 and kinds.count("fact") == 4
+    assert kinds[-4:] == ["question"] * 4
+    assert kinds.count("fact") == 4
 
 
 def test_questions_take_turns_among_distances() -> None:
-    story = episode(2, windows=17, telling=16, facts=3, questions=5, distances=(1, 2, 4, 8, 16), asking=16, update_rate=0.0)
+    story = episode(
+        2,
+        windows=17,
+        telling=16,
+        facts=3,
+        questions=5,
+        distances=(1, 2, 4, 8, 16),
+        asking=16,
+        update_rate=0.0,
+    )
     assert sorted(s.distance for s in story.windows[16] if s.kind == "question") == [1, 2, 4, 8, 16]
     assert not [s for window in story.windows[:16] for s in window if s.kind == "question"]
 
@@ -86,4 +104,5 @@ def test_a_world_of_one_attribute_asks_for_the_entity_and_one_that_is_told_out_u
     story = episode(4, windows=3, facts=4, entities=3, attributes=1, distances=(1,), update_rate=0.0)
     told = [s for window in story.windows for s in window if s.kind in ("fact", "update")]
     assert len({s.key[1] for s in told}) == 1
-    assert [s.kind for s in told].count("fact") == 3 and len(told) == 12
+    assert [s.kind for s in told].count("fact") == 3
+    assert len(told) == 12

@@ -48,7 +48,8 @@ def test_reads_span_the_questions_and_the_next_token_is_the_answer(encode, token
         start, end = int(b["read_start"][0, q]), int(b["read_end"][0, q])
         assert tokenizer.decode(b["input_ids"][0, start:end]).strip() == question.text
         assert tokenizer.decode(b["input_ids"][0, end]).strip() == question.answer
-        assert bool(b["answers"][0, end]) and int(b["distance"][0, end]) == question.distance
+        assert bool(b["answers"][0, end])
+        assert int(b["distance"][0, end]) == question.distance
         assert float(b["loss_weights"][0, end]) == 8.0
 
 
@@ -70,11 +71,13 @@ def test_padding_has_no_label_and_no_weight(encode) -> None:
     _, b = batch(encode)
     pad = ~b["attention_mask"]
     assert bool(pad.any())
-    assert bool((b["labels"][pad] == -100).all()) and float(b["loss_weights"][pad].sum()) == 0.0
+    assert bool((b["labels"][pad] == -100).all())
+    assert float(b["loss_weights"][pad].sum()) == 0.0
 
 
 @pytest.mark.parametrize(
-    ("change", "field"), [({"length": 20}, "data.length"), ({"reads": 1}, "data.reads"), ({"writes": 1}, "data.writes")]
+    ("change", "field"),
+    [({"length": 20}, "data.length"), ({"reads": 1}, "data.reads"), ({"writes": 1}, "data.writes")],
 )
 def test_a_window_too_small_is_an_error_that_says_what_to_set(encode, change, field) -> None:
     with pytest.raises(WindowTooShortError, match=f"set {field}="):

@@ -15,14 +15,16 @@ def test_wilson_matches_the_worked_example_of_newcombe_1998() -> None:
 
 
 def test_wilson_stays_inside_zero_and_one_and_says_nothing_of_nothing() -> None:
-    assert wilson(0, 10)[0] == 0.0 and 0.99999 < wilson(10, 10)[1] <= 1.0
+    assert wilson(0, 10)[0] == 0.0
+    assert 0.99999 < wilson(10, 10)[1] <= 1.0
     assert wilson(0, 0) == (0.0, 1.0)
 
 
 def test_three_seeds_use_students_t() -> None:
     """t(0.975, 2) = 4.3027; sd of 1, 2, 3 is 1."""
     mean, half = mean_interval([1.0, 2.0, 3.0])
-    assert mean == 2.0 and half == pytest.approx(4.3027 / math.sqrt(3), abs=1e-4)
+    assert mean == 2.0
+    assert half == pytest.approx(4.3027 / math.sqrt(3), abs=1e-4)
 
 
 def test_one_seed_has_no_interval() -> None:

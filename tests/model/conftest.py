@@ -46,7 +46,9 @@ def make_model() -> MakeModel:
 @pytest.fixture
 def data() -> RecallDataModule:
     tokenizer = load_backbone("tiny").tokenizer
-    return RecallDataModule(encode=lambda t: tokenizer(t)["input_ids"], task=TASK, lanes=4, rounds=1, writes=6, pad_id=1)
+    return RecallDataModule(
+        encode=lambda t: tokenizer(t)["input_ids"], task=TASK, lanes=4, rounds=1, writes=6, pad_id=1
+    )
 
 
 @pytest.fixture

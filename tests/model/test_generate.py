@@ -24,7 +24,9 @@ def test_greedy_decoding_with_a_cache_equals_whole_passes(make_model) -> None:
 def test_the_same_generator_draws_the_same_text(make_model) -> None:
     model = open_gate(make_model())
     draw = lambda seed: list(  # noqa: E731
-        generate(model, PROMPT, max_new_tokens=6, temperature=1.0, generator=torch.Generator().manual_seed(seed))
+        generate(
+            model, PROMPT, max_new_tokens=6, temperature=1.0, generator=torch.Generator().manual_seed(seed)
+        )
     )
     assert draw(1) == draw(1)
     assert draw(1) != draw(2)

@@ -23,7 +23,12 @@ def told(data, model, memory, writer, windows: int = 2) -> dict:
 
 
 def asked(model, batch, memory, **changes):
-    inputs = {"attention_mask": batch["attention_mask"], "reads": reads_of(batch), "memory": memory, **changes}
+    inputs = {
+        "attention_mask": batch["attention_mask"],
+        "reads": reads_of(batch),
+        "memory": memory,
+        **changes,
+    }
     return model(batch["input_ids"], **inputs)
 
 
@@ -33,11 +38,14 @@ def test_at_step_zero_the_logits_are_the_backbones_bit_for_bit(make_model, data,
     with torch.no_grad():
         plain = model(batch["input_ids"], attention_mask=batch["attention_mask"], bypass=True).logits
         out = asked(model, batch, memory)
-    assert out.recall is not None and bool(out.recall.mask.any())
+    assert out.recall is not None
+    assert bool(out.recall.mask.any())
     assert torch.equal(plain, out.logits)
 
 
-def test_only_the_output_gate_learns_first_and_everything_from_the_second_step(make_model, data, memory, writer) -> None:
+def test_only_the_output_gate_learns_first_and_everything_from_the_second_step(
+    make_model, data, memory, writer
+) -> None:
     model = make_model(blocks=2)
     batch = told(data, model, memory, writer)
     parameters = [p for _, p in model.trainable_named_parameters()]
@@ -45,15 +53,22 @@ def test_only_the_output_gate_learns_first_and_everything_from_the_second_step(m
     moved: list[set[str]] = []
     for _ in range(3):
         optimizer.zero_grad()
-        asked(model, batch, memory, labels=batch["labels"], loss_weights=batch["loss_weights"]).loss.backward()
-        moved.append({n for n, p in model.trainable_named_parameters() if p.grad is not None and bool(p.grad.any())})
+        asked(
+            model, batch, memory, labels=batch["labels"], loss_weights=batch["loss_weights"]
+        ).loss.backward()
+        moved.append(
+            {n for n, p in model.trainable_named_parameters() if p.grad is not None and bool(p.grad.any())}
+        )
         optimizer.step()
-    assert "exit.gamma" in moved[0] and not any(n.startswith(("stack.", "entry.")) for n in moved[0])
+    assert "exit.gamma" in moved[0]
+    assert not any(n.startswith(("stack.", "entry.")) for n in moved[0])
     silent = {n for n, _ in model.trainable_named_parameters()} - moved[1] - moved[2]
     assert silent == set()
 
 
-def test_a_change_of_the_last_token_leaves_every_earlier_logit_bit_identical(make_model, data, memory, writer) -> None:
+def test_a_change_of_the_last_token_leaves_every_earlier_logit_bit_identical(
+    make_model, data, memory, writer
+) -> None:
     model = open_gate(make_model(blocks=2)).eval()
     batch = told(data, model, memory, writer)
     last = int(batch["attention_mask"][0].sum()) - 1
@@ -78,7 +93,9 @@ def test_the_query_of_a_read_holds_nothing_after_the_question(make_model, data, 
     assert torch.equal(a.logits[0, :answer], b.logits[0, :answer])
 
 
-def test_memories_reach_the_question_mark_and_not_the_tokens_before_it(make_model, data, memory, writer) -> None:
+def test_memories_reach_the_question_mark_and_not_the_tokens_before_it(
+    make_model, data, memory, writer
+) -> None:
     model = open_gate(make_model()).eval()
     batch = told(data, model, memory, writer)
     with torch.no_grad():

@@ -20,8 +20,8 @@ def test_a_read_is_seen_from_its_last_token_until_the_next_reads_last_token() ->
 def made(tokens: list[list[list[int]]], ages: list[list[float]], mask: list[list[bool]]) -> Recall:
     zeros = torch.zeros(len(ages), len(ages[0]))
     return Recall(
-        vectors=zeros[..., None], ids=[["x"] * len(t) for t in tokens], contents=[[""] * len(t) for t in tokens],
-        tokens=tokens, ages=torch.tensor(ages), kappas=zeros, scores=zeros, mask=torch.tensor(mask),
+        vectors=zeros[..., None], ids=[["x"] * len(t) for t in tokens], contents=[[""] * len(t) for t in
+        tokens], tokens=tokens, ages=torch.tensor(ages), kappas=zeros, scores=zeros, mask=torch.tensor(mask),
     )  # fmt: skip
 
 
@@ -30,7 +30,9 @@ def lay(recall: Recall, limit: int = 8):
 
 
 def test_equal_contents_are_encoded_once_and_the_newest_has_recency_zero() -> None:
-    rows = lay(made([[[5, 6], [7, 8, 9]], [[7, 8, 9], [5, 6]]], [[10.0, 3.0], [4.0, 9.0]], [[True, True]] * 2))
+    rows = lay(
+        made([[[5, 6], [7, 8, 9]], [[7, 8, 9], [5, 6]]], [[10.0, 3.0], [4.0, 9.0]], [[True, True]] * 2)
+    )
     assert rows.tokens.tolist() == [[5, 6, 0], [7, 8, 9]]
     assert rows.mask.tolist() == [[True, True, False], [True, True, True]]
     assert rows.content.tolist() == [[0, 1, 1, 0]]
@@ -48,4 +50,6 @@ def test_long_contents_are_cut() -> None:
 
 def test_nothing_found_still_gives_a_row_to_encode() -> None:
     rows = lay(made([[]], [[0.0]], [[False]]))
-    assert rows.tokens.shape == (1, 1) and bool(rows.mask.all()) and not bool(rows.found.any())
+    assert rows.tokens.shape == (1, 1)
+    assert bool(rows.mask.all())
+    assert not bool(rows.found.any())

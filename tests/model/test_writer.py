@@ -12,13 +12,18 @@ from .conftest import reads_of
 
 
 def forward(model, batch, **changes):
-    return model(batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"], **changes)
+    return model(
+        batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"], **changes
+    )
 
 
-def test_an_open_gate_stores_every_span_with_its_words_tokens_and_session(make_model, data, memory, writer) -> None:
+def test_an_open_gate_stores_every_span_with_its_words_tokens_and_session(
+    make_model, data, memory, writer
+) -> None:
     model, batch = make_model(), data.train_dataloader().batch_at(0, 0)
     written = writer.write(model, memory, batch, forward(model, batch))
-    assert written.kept.all() and len(written.ids) == int((batch["write_end"] > 0).sum())
+    assert written.kept.all()
+    assert len(written.ids) == int((batch["write_end"] > 0).sum())
     item = memory.store.get(written.ids[0])
     tokens = batch["input_ids"][0, : int(batch["write_end"][0, 0])].tolist()
     assert item.metadata["tokens"] == tokens
@@ -31,7 +36,8 @@ def test_a_closed_gate_stores_nothing(make_model, data, memory) -> None:
     writer = MemoryWriter(gate=TemporalGate(weights=gate_features(), bias=-9.0))
     model, batch = make_model(), data.train_dataloader().batch_at(0, 0)
     written = writer.write(model, memory, batch, forward(model, batch))
-    assert not written.kept.any() and set(written.ids) == {None}
+    assert not written.kept.any()
+    assert set(written.ids) == {None}
     assert memory.store.count() == 0
 
 
