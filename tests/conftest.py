@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+
+if TYPE_CHECKING:
+    from t4dm.apps.train import RunResult
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.update(
@@ -17,3 +21,30 @@ os.environ.update(
 def _runs_in_a_folder_of_the_test(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("T4DM_OUTPUTS", str(tmp_path / "outputs"))
     monkeypatch.delenv("HYDRA_FULL_ERROR", raising=False)
+
+
+TINY = [
+    "experiment=smoke",
+    "debug=fast",
+    "model.stack.width=32",
+    "model.stack.blocks=1",
+    "+data.lanes=2",
+    "sleep.pressure.items_per_night=4",
+    "exam.recall.episodes=1",
+    "+exam.recall.task.distances=[1,2]",
+]
+
+
+@pytest.fixture(scope="session")
+def tiny() -> list[str]:
+    """Overrides under which a whole run takes a second or two."""
+    return list(TINY)
+
+
+@pytest.fixture(scope="session")
+def finished_run(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
+    """One tiny run, all the way: training, a night, the exam, the report. Read it, do not write into it."""
+    from t4dm.apps.train import train
+    from t4dm.config import compose
+
+    return train(compose("train", TINY, output=tmp_path_factory.mktemp("runs") / "finished"))

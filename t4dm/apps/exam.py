@@ -73,3 +73,10 @@ def _arms(c: Plain, memory: object | None) -> list[Any]:
         "after_night": stack and memory is not None and sleeps,
     }
     return [arm for arm in c["exam"]["arms"] if possible.get(arm, True)]
+
+
+def scores_part(scores: RecallScores | None) -> dict[str, Any]:
+    """What of summary.json comes from the exam."""
+    if scores is None:
+        return {"chance": None, "recall": {}, "gate": {}, "night": {}}
+    return {"chance": scores.chance, "recall": scores.recall, "gate": scores.gate, "night": scores.store}

@@ -52,7 +52,8 @@ def guarded(task: Callable[[DictConfig], float | None], cfg: DictConfig) -> floa
     try:
         return task(cfg)
     except (KeyboardInterrupt, SystemExit):
-        sys.stderr.write(f"\nInterrupted; go on with: t4dm train resume={folder}\n")
+        go_on = f"; go on with: t4dm train resume={folder}" if "resume" in cfg else ""
+        sys.stderr.write(f"\nInterrupted{go_on}\n")
         raise SystemExit(130) from None
     except Exception as error:
         failed = error if isinstance(error, T4DMError) else JobFailedError(error, str(folder))

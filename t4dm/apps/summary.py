@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from t4dm.apps.assembly import Plain
+from t4dm.apps.exam import scores_part
 from t4dm.evaluation.recall import RecallScores
 from t4dm.sleep.report import take_inventory
 from t4dm.t4dx import T4DX
@@ -43,10 +44,7 @@ def summary(
     return {
         "experiment": c["name"],
         "seed": c["seed"],
-        "chance": scores.chance if scores else None,
-        "recall": scores.recall if scores else {},
-        "gate": scores.gate if scores else {},
-        "night": scores.store if scores else {},
+        **scores_part(scores),
         "losses": {name: _metric(trainer, metric) for name, metric in LOSSES.items()},
         "items": {
             "offered": offered,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
@@ -59,7 +60,9 @@ def train(cfg: DictConfig) -> RunResult:
 def _train(c: assembly.Plain, record: RunRecord, bundle: Bundle | None) -> RunResult:
     began, clock, rngs = time.monotonic(), EventClock(), assembly.streams(c["seed"])
     info = bundle.info if bundle else None
-    with ExitStack() as stack:
+    with ExitStack() as stack, warnings.catch_warnings():
+        # a resumed run has a folder of its own: that is the point
+        warnings.filterwarnings("ignore", "The dirpath has changed")
         store = stack.enter_context(assembly.open_store(c, clock=clock, bundle=info))
         bar = stack.enter_context(RunBar())
         parts = assembly.assemble(c)
