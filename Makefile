@@ -41,7 +41,8 @@ format: .venv/.stamp
 
 docs: .venv/.stamp
 	$(BIN)/python -m pip install --quiet -e '.[docs]' -c constraints.txt
-	$(BIN)/mkdocs build --strict --config-file docs/mkdocs.yml
+	$(BIN)/python docs/make_help.py
+	$(BIN)/mkdocs build --strict
 
 bench: .venv/.stamp
 	$(BIN)/python -m pytest -q -m slow tests $(ARGS)

@@ -1,0 +1,208 @@
+"""The `t4dm` command: it answers at once, every verb shows an example, a mistake costs one line."""
+
+from __future__ import annotations
+
+import re
+import resource
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from t4dm import cli
+from t4dm.apps.train import RunResult
+from t4dm.config import config_dir
+from t4dm.t4dx import T4DX, Edge, Item
+
+VERBS = [
+    *(["train"], ["evaluate"], ["generate"], ["sleep"], ["study"], ["doctor"]),
+    *(["configs", verb] for verb in ("ls", "show", "check", "copy")),
+    *(["runs", verb] for verb in ("ls", "show", "diff", "report")),
+    *(["store", verb] for verb in ("stats", "get", "scan")),
+]
+Cli = Callable[..., tuple[int, str, str]]
+WIDE = {"COLUMNS": "200", "TERMINAL_WIDTH": "200", "NO_COLOR": "1"}
+
+
+def plain_text(text: str) -> str:
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)
+
+
+@pytest.fixture
+def t4dm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    """Runs the console script in this process: exit code, stdout, stderr."""
+    for name, value in WIDE.items():
+        monkeypatch.setenv(name, value)
+
+    def go(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["t4dm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        said = capsys.readouterr()
+        return int(stop.value.code or 0), plain_text(said.out), plain_text(said.err)
+
+    return go
+
+
+def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; sys.argv = ['t4dm', '--help']\n"
+        "from t4dm import cli\n"
+        "try: cli.main()\n"
+        "except SystemExit: pass\n"
+        "print('heavy:', sorted({'torch', 'lightning', 'hydra', 'transformers', 'numpy'} & set(sys.modules)))"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert "heavy: []" in done.stdout
+    assert "t4dm train experiment=first_night" in done.stdout
+    # seconds of processor time, which other work on the machine does not stretch
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.3
+
+
+@pytest.mark.parametrize("verb", VERBS, ids=" ".join)
+def test_every_verb_shows_an_example(verb: list[str]) -> None:
+    shown = CliRunner().invoke(cli.app, [*verb, "--help"], env=WIDE)
+    assert shown.exit_code == 0
+    assert f"Example: t4dm {' '.join(verb)}" in plain_text(shown.output)
+
+
+def test_configs_ls_lists_a_group_with_its_questions(t4dm: Cli) -> None:
+    code, out, _ = t4dm("configs", "ls", "experiment")
+    assert code == 0
+    assert re.search(r"^experiment/first_night +Does recall beyond the window work", out, re.M)
+    assert "ablation/" not in out
+
+
+def test_configs_ls_of_an_unknown_group_names_the_groups(t4dm: Cli) -> None:
+    code, _, err = t4dm("configs", "ls", "experiments")
+    assert code == 1
+    assert err.startswith("t4dm: no config 'experiments'; choose one of: ablation, callbacks")
+    assert err.count("\n") == 1
+
+
+def test_configs_show_prints_a_file_or_a_composed_config(t4dm: Cli) -> None:
+    _, file, _ = t4dm("configs", "show", "sleep/none")
+    assert file == (config_dir() / "sleep/none.yaml").read_text()
+    _, composed, _ = t4dm("configs", "show", "train", "experiment=smoke", "seed=7")
+    assert "name: smoke\nseed: 7\n" in composed
+
+
+def test_configs_check_tells_all_errors_with_their_paths(t4dm: Cli) -> None:
+    code, _, err = t4dm("configs", "check", "+model.stack.blokcs=2", "+data.task.fact=3", "seed=???")
+    assert code == 1
+    assert "problems in the config" in err
+    assert re.search(
+        r"model\.stack\.blokcs: CorticalStack has no argument 'blokcs'; did you mean blocks\?", err
+    )
+    assert re.search(r"data\.task\.fact: RecallTask has no argument 'fact'; did you mean facts\?", err)
+    assert "seed is not set" in err
+
+
+def test_configs_check_of_everything_fits(t4dm: Cli) -> None:
+    code, out, err = t4dm("configs", "check")
+    assert (code, err) == (0, "")
+    assert "train experiment=first_night: fits" in out
+
+
+def test_copied_configs_are_used_with_config_dir(t4dm: Cli, tmp_path: Path) -> None:
+    code, out, _ = t4dm("configs", "copy", tmp_path / "mine")
+    assert code == 0
+    assert f"t4dm train --config-dir {tmp_path / 'mine'}" in out
+    assert (tmp_path / "mine/experiment/first_night.yaml").is_file()
+    code, _, err = t4dm("configs", "copy", tmp_path / "mine")
+    assert code == 1
+    assert (
+        err
+        == f"t4dm: {tmp_path / 'mine'} exists and is not empty; name a new folder, or remove it: rm -r {tmp_path / 'mine'}\n"
+    )
+
+
+def test_runs_can_be_listed_shown_and_compared(t4dm: Cli, finished_run: RunResult) -> None:
+    folder = finished_run.folder
+    code, out, _ = t4dm("runs", "ls", "--root", folder.parent)
+    assert code == 0
+    assert "done" in out
+    code, out, _ = t4dm("runs", "show", folder)
+    assert code == 0
+    assert "experiment=smoke" in out
+    assert "16" not in out.split("window")[0]
+    code, out, _ = t4dm("runs", "diff", folder, folder)
+    assert code == 0
+    assert "the same settings and results" in out
+
+
+def test_runs_ls_of_nothing_says_how_to_start_one(t4dm: Cli, tmp_path: Path) -> None:
+    code, _, err = t4dm("runs", "ls", "--root", tmp_path / "none")
+    assert code == 1
+    assert "t4dm train experiment=first_night" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize("verb", ["show", "report"])
+def test_a_folder_that_is_no_run_is_one_line(t4dm: Cli, tmp_path: Path, verb: str) -> None:
+    code, _, err = t4dm("runs", verb, tmp_path)
+    assert code == 1
+    assert "is no run folder" in err
+    assert err.count("\n") == 1
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    path = tmp_path / "store"
+    with T4DX.open(str(path), dim=2, clock=lambda: 5.0) as opened:
+        opened.insert(Item(id="a", content="Ann is red", session="s"))
+        opened.insert(
+            Item(id="b", content="Bob is blue", type="semantic"), [Edge("b", "a", "MERGED_FROM", 0.25)]
+        )
+    return path
+
+
+def test_a_store_can_be_looked_into(t4dm: Cli, store: Path) -> None:
+    _, out, _ = t4dm("store", "stats", store)
+    assert re.search(r"^items +2$", out, re.M)
+    assert re.search(r"^edges +1$", out, re.M)
+    _, out, _ = t4dm("store", "scan", store, "--type", "semantic")
+    assert "Bob is blue" in out
+    assert "Ann is red" not in out
+    _, out, _ = t4dm("store", "get", store, "a")
+    assert '"content": "Ann is red"' in out
+    assert "b -MERGED_FROM-> a (0.25)" in out
+
+
+def test_an_unknown_item_or_store_is_one_line(t4dm: Cli, store: Path) -> None:
+    code, _, err = t4dm("store", "get", store, "c")
+    assert code == 1
+    assert err == f"t4dm: no item 'c' in {store}; list ids: t4dm store scan {store}\n"
+    code, _, err = t4dm("store", "stats", store / "none")
+    assert code == 1
+    assert err.count("\n") == 1
+
+
+def test_a_store_locked_by_another_process_is_one_line_and_nothing_is_lost(t4dm: Cli, store: Path) -> None:
+    hold = f"with T4DX.open({str(store)!r}, dim=2): print('held', flush=True); input()"
+    holder = subprocess.Popen(
+        [sys.executable, "-c", f"from t4dm.t4dx import T4DX\n{hold}"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == "held\n"
+    code, _, err = t4dm("train", "experiment=smoke", f"storage.folder={store}")
+    holder.communicate("\n")
+    assert code == 1
+    assert err.count("\n") == 1
+    assert str(store) in err
+    with T4DX.open(str(store), dim=2) as opened:
+        assert opened.count() == 2
+
+
+def test_hydra_verbs_run_their_app_as_main(t4dm: Cli, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = t4dm("train", "experment=smoke")
+    assert code == 1
+    assert err == "t4dm: no setting 'experment' in train; did you mean experiment=<value>?\n"
