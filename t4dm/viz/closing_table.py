@@ -27,9 +27,9 @@ def closing_table(summary: dict[str, Any]) -> Table:
     table = Table(
         title=_title(summary), title_justify="left", caption=_lines(summary), caption_justify="left"
     )
-    table.add_column("recall, %" if cells else "no recall figures")
+    table.add_column("windows ago" if cells else "no recall figures", no_wrap=True)
     for distance in distances:
-        table.add_column(f"{distance} window{'' if distance == 1 else 's'}", justify="right", no_wrap=True)
+        table.add_column(str(distance), justify="right", no_wrap=True)
     for arm, line in cells.items():
         texts = [_text(line.get(distance)) for distance in distances]
         table.add_row(Text(arm_style(arm).name), *texts, style=STRONG.get(arm))
@@ -43,14 +43,15 @@ def closing_table(summary: dict[str, Any]) -> Table:
 def _text(cell: Cell | None) -> str:
     if cell is None:
         return NONE
-    half = f" ± {50 * (cell.high - cell.low):.1f}" if cell.has_interval else ""
+    half = f" ±{50 * (cell.high - cell.low):.1f}" if cell.has_interval else ""
     return f"{100 * cell.mean:.1f}{half}"
 
 
 def _title(summary: Json) -> Text:
     seed = figure(summary.get("seed"))
     name = str(summary.get("experiment") or "run")
-    return Text(f"{name}, seed {seed:.0f}" if seed is not None else name, style="bold")
+    seeded = f"{name}, seed {seed:.0f}" if seed is not None else name
+    return Text(f"{seeded}: % right" if summary.get("recall") else seeded, style="bold")
 
 
 def _lines(summary: Json) -> Text:

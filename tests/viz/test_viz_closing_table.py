@@ -22,11 +22,11 @@ def cells(line: str) -> list[str]:
 def test_arms_and_distances_with_intervals_then_chance(summary: dict[str, Any]) -> None:
     summary["recall"]["memory"]["16"] = {"mean": 0.914, "ci": 0.021, "n": 512}
     lines = printed(summary).splitlines()
-    head = next(cells(line) for line in lines if "recall, %" in line)
+    head = next(cells(line) for line in lines if "windows ago" in line)
     memory = next(cells(line) for line in lines if line.startswith("│ memory"))
     chance = next(cells(line) for line in lines if line.startswith("│ chance"))
-    assert head[1:] == ["1 window", "2 windows", "4 windows", "8 windows", "16 windows"]
-    assert memory[-1] == "91.4 ± 2.1"
+    assert head[1:] == ["1", "2", "4", "8", "16"]
+    assert memory[-1] == "91.4 ±2.1"
     assert chance[1:] == ["3.1"] * 5
     arms = [cells(line)[0] for line in lines if "±" in line]
     assert arms == [
@@ -80,3 +80,9 @@ def test_a_table_of_one_distance_keeps_its_lines_whole(summary: dict[str, Any]) 
     summary["recall"] = {"memory": {"1": {"mean": 0.9, "ci": 0.02, "n": 64}}}
     assert "total 3 min 57 s" in printed(summary)
     assert max(len(line) for line in printed(summary, width=60).splitlines()) <= 60
+
+
+def test_names_and_figures_are_whole_on_eighty_columns(summary: dict[str, Any]) -> None:
+    text = printed(summary, width=80)
+    assert "…" not in text
+    assert "shuffled memory" in text
