@@ -10,7 +10,7 @@ import numpy as np
 
 from t4dm.spiking.stack import CorticalStack
 from t4dm.t4dx import T4DX, Edge, EdgeType, Filter, Item
-from t4dm.t4dx.operators import IDENTITY, AffineClip, add, scale
+from t4dm.t4dx.operators import IDENTITY, AffineClip, approach_one, scale
 from t4dm.t4dx.reader import Reader
 
 __all__ = ["ASSOCIATIONS", "Night", "Phase", "Sample"]
@@ -104,8 +104,12 @@ class Night:
             lines.append(Sample(values))
 
     def strengthen(self, edge: Edge, delta: float) -> None:
-        """Decide w <- clip(w + delta, 0, 1) for an edge that is stored."""
-        self._change(edge, add(delta))
+        """Decide w <- w + delta * (1 - w) for a stored edge, or w <- w + delta * w where delta is negative.
+
+        Soft bounds (van Rossum, Bi & Turrigiano 2000): weights that add a fixed step saturate, and a saturated weight
+        says nothing.
+        """
+        self._change(edge, approach_one(min(1.0, delta)) if delta >= 0.0 else scale(max(0.0, 1.0 + delta)))
         self.strengthened += 1
 
     def downscale(self, edge: Edge, factor: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,9 @@ import torch
 from t4dm.memory.memory import Memory
 from t4dm.spiking.stack import CorticalStack
 from t4dm.t4dx import T4DX, Item
+
+# The simulated disk lies beside the storage tests.
+sys.path.insert(0, str(Path(__file__).parents[1] / "t4dx"))
 
 DIM = 32
 NOW = 1000.0
