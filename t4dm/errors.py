@@ -317,7 +317,9 @@ class StorePoisonedError(StoreError):
     """A write or an fsync failed, so that nobody knows what the disk holds; the handle only reads now."""
 
     def __init__(self, path: str, cause: str) -> None:
-        super().__init__(f"the store {path} refuses writes after a failed one ({cause}); close it and open it again")
+        super().__init__(
+            f"the store {path} refuses writes after a failed one ({cause}); close it and open it again"
+        )
 
 
 class StoreClosedError(StoreError):
@@ -331,21 +333,27 @@ class ReadOnlyStoreError(StoreError):
     """A write to a store that was opened for reading."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"the store {path} was opened with read_only=True; open it for writing: T4DX.open({path!r})")
+        super().__init__(
+            f"the store {path} was opened with read_only=True; open it for writing: T4DX.open({path!r})"
+        )
 
 
 class StoreMissingError(StoreError):
     """There is no store, and nothing says how to make one."""
 
     def __init__(self, path: str) -> None:
-        super().__init__(f"no store at {path}; create one by naming the vector size: T4DX.open({path!r}, dim=1024)")
+        super().__init__(
+            f"no store at {path}; create one by naming the vector size: T4DX.open({path!r}, dim=1024)"
+        )
 
 
 class StoreDimensionError(StoreError):
     """A store was opened with another vector size than it was created with."""
 
     def __init__(self, path: str, found: int, asked: int) -> None:
-        super().__init__(f"the store {path} holds vectors of size {found}, not {asked}; open it with dim={found}")
+        super().__init__(
+            f"the store {path} holds vectors of size {found}, not {asked}; open it with dim={found}"
+        )
 
 
 class OptionError(T4DMError):
