@@ -25,10 +25,11 @@ from hydra.errors import InstantiationException
 from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from t4dm.errors import ConfigError, T4DMError
+from t4dm.errors import ConfigError, MissingExtra, T4DMError
 
 APPS = ("train", "evaluate", "generate", "sleep", "study")
 TRUSTED = ["t4dm.*", "lightning.pytorch.*", "torch.*"]
+OPTIONAL = ("wandb", "tensorboard")  # packages that bear the name of their extra
 RESERVED = {"_target_", "_partial_", "_args_", "_recursive_", "_convert_"}
 
 
@@ -97,9 +98,17 @@ def _instantiate(node: Mapping[str, Any]) -> functools.partial[Any]:
             made: functools.partial[Any] = hydra.utils.instantiate(node, _convert_="all")
             return made
     except InstantiationException as error:
-        if isinstance(error.__cause__, T4DMError | OSError):
-            raise error.__cause__ from None
-        raise
+        raise _reason(error) from None
+
+
+def _reason(error: InstantiationException) -> Exception:
+    """What the constructor raised; a missing optional package by the extra that brings it."""
+    cause = error.__cause__
+    if isinstance(cause, ModuleNotFoundError):
+        for package in OPTIONAL:
+            if package in str(cause):
+                return MissingExtra(package, package)
+    return cause if isinstance(cause, Exception) else error
 
 
 def check(cfg: DictConfig) -> None:

@@ -116,10 +116,8 @@ def test_copied_configs_are_used_with_config_dir(t4dm: Cli, tmp_path: Path) -> N
     assert (tmp_path / "mine/experiment/first_night.yaml").is_file()
     code, _, err = t4dm("configs", "copy", tmp_path / "mine")
     assert code == 1
-    assert (
-        err
-        == f"t4dm: {tmp_path / 'mine'} exists and is not empty; name a new folder, or remove it: rm -r {tmp_path / 'mine'}\n"
-    )
+    assert err.startswith(f"t4dm: {tmp_path / 'mine'} exists and is not empty; name a new folder")
+    assert err.count("\n") == 1
 
 
 def test_runs_can_be_listed_shown_and_compared(t4dm: Cli, finished_run: RunResult) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ from omegaconf import OmegaConf
 
 from t4dm.apps import config_verbs
 from t4dm.config import build, check, compose, config_dir, locate, plain
-from t4dm.errors import ConfigError
+from t4dm.errors import ConfigError, MissingExtra
 
 GATE = "t4dm.memory.temporal_gate.TemporalGate"
 TASK = "t4dm.data.recall.RecallTask"
@@ -123,6 +122,8 @@ def test_build_shows_the_mistake_itself() -> None:
 
 EVERY = config_verbs.names()
 APPS = {"train", "evaluate", "generate", "sleep", "study"}
+NEEDS_A_GPU = {name for name in EVERY if "qwen" in name} | {"trainer/gpu", "model/stack/cortical6"}
+NOT_A_CHOICE = {name for name in EVERY if name.startswith(("hydra/", "paths/", "sweep/", "local/"))} | APPS
 
 
 def overrides_for(name: str) -> list[str]:
@@ -133,11 +134,6 @@ def overrides_for(name: str) -> list[str]:
 
 def composed_groups() -> list[str]:
     return [name for name in EVERY if "/" in name and not name.startswith(("hydra/", "paths/", "local/"))]
-
-
-@functools.cache
-def text_file() -> str:
-    return str(Path(__file__))
 
 
 @pytest.mark.parametrize("name", composed_groups())
@@ -176,3 +172,76 @@ def test_an_ablation_takes_out_one_organ() -> None:
     spikeless = leaves("ablation=no_spikes")
     assert spikeless["model"]["stack"].pop("neuron") == "gelu"
     assert spikeless == whole
+
+
+RUNS = {
+    "another neuron, another store": [
+        *("ablation=no_spikes", "storage=ram", "sleep=nrem_only", "logger=tensorboard", "debug=profile"),
+        *("exam=none", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1"),
+    ],
+    "pairs, no memory": [
+        *("data=mqar", "ablation=no_memory", "logger=wandb", "debug=overfit", "trainer.max_epochs=2"),
+        *("exam=none", "+data.rounds=1"),
+    ],
+    "local rules on a mixture": [
+        *("data=mixture", "data.text.files=['{text}']", "+data.text.batch_size=2", "+data.recall.lanes=2"),
+        *("phase=three_factor", "ablation=no_sleep", "exam=none"),
+    ],
+    "text alone": ["data=text", "data.files=['{text}']", "+data.batch_size=2", "exam=none"],
+    "the first night": ["experiment=first_night", "exam.arms=[memory]", "data.lanes=2"],
+}
+DEFAULTS = {
+    *(
+        "model/tiny",
+        "model/backbone/tiny",
+        "model/lora/qv",
+        "model/stack/small",
+        "storage/t4dx",
+        "sleep/nightly",
+    ),
+    *("phase/surrogate", "data/recall", "trainer/cpu", "callbacks/default", "logger/csv"),
+    *("exam/recall", "ablation/none", "debug/fast", "experiment/smoke"),
+}  # what `finished_run` runs
+
+
+def test_every_file_that_needs_no_gpu_is_run_below() -> None:
+    chosen = {override.replace("=", "/", 1) for run in RUNS.values() for override in run}
+    assert set(EVERY) - NEEDS_A_GPU - NOT_A_CHOICE - DEFAULTS - {"storage/none", "sleep/none"} <= chosen
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_it_runs(name: str, tmp_path: Path, tiny: list[str]) -> None:
+    from t4dm.apps.train import train
+
+    text = tmp_path / "book.txt"
+    text.write_text(
+        "\n\n".join(f"Chapter {n}. " + "It was a quiet night by the sea. " * 160 for n in range(6))
+    )
+    chosen = [override.format(text=text) if "{text}" in override else override for override in RUNS[name]]
+    keys = {override.lstrip("+").partition("=")[0] for override in chosen}
+    base = [override for override in tiny if override.lstrip("+").partition("=")[0] not in keys]
+    if {"data=text", "data=mixture"} & set(chosen):
+        base.remove("+data.lanes=2")
+    if {"ablation=no_memory", "ablation=no_sleep"} & set(chosen):
+        base.remove("sleep.pressure.items_per_night=4")
+    if "exam=none" in chosen:
+        base = [override for override in base if "exam." not in override]
+    result = train(compose("train", [*base, *chosen], output=tmp_path / "run"))
+    assert result.metrics["train/loss"] > 0
+    assert (result.folder / "report.html").is_file()
+    assert (result.folder / "store").exists() == (
+        "storage=ram" not in chosen and "ablation=no_memory" not in chosen
+    )
+    if "logger=tensorboard" in chosen:
+        assert list(result.folder.rglob("events.out.tfevents.*"))
+        assert (result.folder / "fit-profile.txt").is_file()
+    if "logger=wandb" in chosen:
+        assert list(result.folder.glob("wandb/offline-run-*/run-*.wandb"))
+
+
+def test_a_logger_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    import lightning.pytorch.loggers.wandb as module
+
+    monkeypatch.setattr(module, "_WANDB_AVAILABLE", False)
+    with pytest.raises(MissingExtra, match=r"wandb is not installed; run: pip install 't4dm\[wandb\]'"):
+        build({"_target_": "lightning.pytorch.loggers.WandbLogger"})

@@ -107,6 +107,8 @@ def explain(error: Exception, name: str) -> T4DMError:
         return OverrideError(
             f"cannot read the override {error.override!r}", "write key=value, and quote it: 'key=[1,2]'"
         )
+    if match := re.search(r"An item is already at '([^']+)'", text):
+        return OverrideError(f"{match[1]} is in the config already", f"without the plus: {match[1]}=<value>")
     if match := re.search(r"Could not override '([^']+)'", text):
         return unknown_key(match[1], name)
     return OverrideError(" ".join(text.split("\n")[0].split()), f"see what there is: t4dm {name} --cfg job")

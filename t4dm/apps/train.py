@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 import warnings
 from collections.abc import Mapping
@@ -65,6 +66,7 @@ def _train(c: assembly.Plain, record: RunRecord, bundle: Bundle | None) -> RunRe
         warnings.filterwarnings("ignore", "The dirpath has changed")
         store = stack.enter_context(assembly.open_store(c, clock=clock, bundle=info))
         bar = stack.enter_context(RunBar())
+        stack.callback(_end_mirrors)
         parts = assembly.assemble(c)
         phases = [build(phase) for phase in (c["sleep"]["phases"] or {}).values() if phase]
         given = {
@@ -102,6 +104,13 @@ def _trainer(c: assembly.Plain, store: T4DX | None, given: Mapping[str, Any]) ->
         plugins=[BundleIO(store=store)],
         default_root_dir=c["paths"]["output"],
     )
+
+
+def _end_mirrors() -> None:
+    """In a sweep the next job would go on in this one's wandb run."""
+    wandb = sys.modules.get("wandb")
+    if wandb is not None and wandb.run is not None:
+        wandb.finish()
 
 
 def objective(cfg: DictConfig) -> float | None:
