@@ -106,8 +106,8 @@ class Night:
     def strengthen(self, edge: Edge, delta: float) -> None:
         """Decide w <- w + delta * (1 - w) for a stored edge, or w <- w + delta * w where delta is negative.
 
-        Soft bounds (van Rossum, Bi & Turrigiano 2000): weights that add a fixed step saturate, and a saturated weight
-        says nothing.
+        Soft bounds (van Rossum, Bi & Turrigiano 2000): weights that add a fixed step saturate, and a
+        saturated weight says nothing.
         """
         self._change(edge, approach_one(min(1.0, delta)) if delta >= 0.0 else scale(max(0.0, 1.0 + delta)))
         self.strengthened += 1

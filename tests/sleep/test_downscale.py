@@ -20,7 +20,8 @@ NOW = 1000.0
 def _chain(memory: Memory, make_item, weights: list[float]) -> None:
     items = [make_item(f"i{n:02}", axis=n, event_time=n) for n in range(len(weights) + 1)]
     edges = [
-        Edge(items[n + 1].id, items[n].id, EdgeType.TEMPORAL_AFTER, weight) for n, weight in enumerate(weights)
+        Edge(items[n + 1].id, items[n].id, EdgeType.TEMPORAL_AFTER, weight)
+        for n, weight in enumerate(weights)
     ]
     memory.store.insert_many(items, edges)
 
@@ -59,7 +60,9 @@ def test_facts_are_not_scaled(memory: Memory, make_item) -> None:
 
 
 def test_replay_and_downscaling_compose_in_their_order(memory: Memory, make_item, stack) -> None:
-    """w' = f * (w + dw * (1 - w)), with the dw that replay alone gives, and f from the weights after replay."""
+    """w' = f * (w + dw * (1 - w)), with the dw that replay alone gives, and f from the weights after
+    replay.
+    """
     weights = np.array([0.2, 0.4, 0.6, 0.8])
     _chain(memory, make_item, weights.tolist())
     (items,) = by_session(memory.store.scan())

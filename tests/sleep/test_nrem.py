@@ -31,7 +31,12 @@ def test_priority_is_error_times_importance_times_freshness(make_item) -> None:
 
 
 def test_the_most_surprising_and_important_are_replayed(memory: Memory, make_item) -> None:
-    for name, error, importance in [("dull", 0.1, 0.9), ("faint", 5.0, 0.01), ("vivid", 2.0, 0.8), ("good", 1.0, 0.9)]:
+    for name, error, importance in [
+        ("dull", 0.1, 0.9),
+        ("faint", 5.0, 0.01),
+        ("vivid", 2.0, 0.8),
+        ("good", 1.0, 0.9),
+    ]:
         memory.store.insert(make_item(name, importance=importance, metadata={"prediction_error": error}))
     report = _sleep(memory, Nrem(max_replays=2))
     assert report.replayed_ids == ("vivid", "good")
@@ -127,7 +132,9 @@ def test_sessions_are_replayed_apart(memory: Memory, make_item, stack) -> None:
 
 
 def test_sequences_follow_the_event_times(make_item) -> None:
-    items = [make_item(n, session=s, event_time=t) for n, s, t in [("c", "a", 3), ("z", "b", 1), ("d", "a", 1)]]
+    items = [
+        make_item(n, session=s, event_time=t) for n, s, t in [("c", "a", 3), ("z", "b", 1), ("d", "a", 1)]
+    ]
     assert [[item.id for item in sequence] for sequence in by_session(items)] == [["d", "c"], ["z"]]
 
 
@@ -173,5 +180,7 @@ def test_a_chain_of_updates_closes_each_by_its_successor(memory: Memory, make_it
 
 
 def test_repetition_is_not_supersession(memory: Memory, make_item) -> None:
-    memory.store.insert_many([make_item(n, content="same", event_time=t) for n, t in (("v1", 1.0), ("v2", 4.0))])
+    memory.store.insert_many(
+        [make_item(n, content="same", event_time=t) for n, t in (("v1", 1.0), ("v2", 4.0))]
+    )
     assert _sleep(memory, Nrem(supersede_threshold=0.5)).superseded == 0

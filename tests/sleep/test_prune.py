@@ -110,7 +110,9 @@ def test_the_last_member_of_a_prototype_is_spared_and_counted(memory: Memory, ma
 def test_a_shared_member_spares_for_both_prototypes(memory: Memory, make_item) -> None:
     members = [make_item("m1", importance=0.05), make_item("m2", importance=0.01)]
     edges = [Edge(p, m, EdgeType.MERGED_FROM) for p, m in (("p", "m1"), ("p", "m2"), ("q", "m1"))]
-    memory.store.insert_many([*members, make_item("p", type="semantic"), make_item("q", type="semantic")], edges)
+    memory.store.insert_many(
+        [*members, make_item("p", type="semantic"), make_item("q", type="semantic")], edges
+    )
     report = _sleep(memory, Prune(half_life=None))
     assert _ids(memory) == ["m1", "p", "q"]
     assert report.spared == 1

@@ -18,14 +18,25 @@ PROTOTYPES = Filter(type="semantic")
 
 def _sleep(memory: Memory, *phases: object, seed: int = 0) -> SleepReport:
     return run_cycle(
-        memory, None, phases=phases, clock=lambda: NOW, rng=np.random.default_rng(seed), compact=False  # type: ignore[arg-type]
+        memory,
+        None,
+        phases=phases,
+        clock=lambda: NOW,
+        rng=np.random.default_rng(seed),
+        compact=False,  # type: ignore[arg-type]
     )
 
 
 def _three_groups(make_item, *, kappa: float = 0.4, session: str = "s", size: int = 6) -> list[Item]:
     return [
         make_item(
-            f"{session}{axis}-{n}", axis=axis, noise=0.15, seed=n, kappa=kappa, session=session, event_time=float(n)
+            f"{session}{axis}-{n}",
+            axis=axis,
+            noise=0.15,
+            seed=n,
+            kappa=kappa,
+            session=session,
+            event_time=float(n),
         )
         for axis in (1, 2, 3)
         for n in range(size)
@@ -61,7 +72,9 @@ def test_identical_vectors_do_not_break_it() -> None:
 
 def test_a_prototype_is_centroid_medoid_and_provenance(memory: Memory, make_item) -> None:
     items = _three_groups(make_item)
-    items[3] = make_item("s1-3", axis=1, kappa=0.4, event_time=3.0, importance=0.9, metadata={"tokens": [7, 8]})
+    items[3] = make_item(
+        "s1-3", axis=1, kappa=0.4, event_time=3.0, importance=0.9, metadata={"tokens": [7, 8]}
+    )
     memory.store.insert_many(items)
     report = _sleep(memory, Rem(eta=0.2))
     prototypes = {item.content: item for item in memory.store.scan(PROTOTYPES)}
@@ -91,7 +104,9 @@ def test_sessions_are_never_merged(memory: Memory, make_item) -> None:
             for n in range(2)
         )
     assert _sleep(memory, Rem(min_size=3)).prototypes == 0
-    memory.store.insert_many([*_three_groups(make_item, session="carl"), *_three_groups(make_item, session="dora")])
+    memory.store.insert_many(
+        [*_three_groups(make_item, session="carl"), *_three_groups(make_item, session="dora")]
+    )
     _sleep(memory, Rem(min_size=3))
     for item in memory.store.scan(PROTOTYPES):
         assert all(member.startswith(item.session) for member in item.metadata["members"])

@@ -46,7 +46,9 @@ def test_it_sleeps_once_when_due_and_not_before(memory: Memory, make_item) -> No
 
 
 def test_reading_and_writing_go_on_during_a_night(memory: Memory, make_item) -> None:
-    """A phase that blocks until the main thread has read and written: were the store locked, both would wait."""
+    """A phase that blocks until the main thread has read and written: were the store locked, both would
+    wait.
+    """
     entered, released = threading.Event(), threading.Event()
 
     class Dream:
