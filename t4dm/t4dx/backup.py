@@ -1,4 +1,6 @@
-"""A copy of a store that opens like any other: immutable files linked, the log copied, the manifest written last."""
+"""A copy of a store that opens like any other: immutable files linked, the log copied, the manifest written
+last.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +13,8 @@ from t4dm.t4dx.manifest import Manifest
 def copy_store(fs: FileSystem, source: str, target: str, found: Manifest, *, log_bytes: int) -> None:
     """Copy what a manifest names, and the first `log_bytes` of its log, into a new or empty folder.
 
-    Files that never change are hard links where the file system allows it; without its manifest, which comes last and
-    durably, an unfinished copy is no store.
+    Files that never change are hard links where the file system allows it; without its manifest, which comes
+    last and durably, an unfinished copy is no store.
     """
     if fs.exists(target) and fs.listdir(target):
         raise FolderExistsError(target)

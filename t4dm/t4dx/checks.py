@@ -1,4 +1,6 @@
-"""What a commit checks against the state, under the writer's lock: that what it names exists. Then nothing can fail."""
+"""What a commit checks against the state, under the writer's lock: that what it names exists. Then nothing
+can fail.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +29,7 @@ Key = tuple[str, str, str]
 
 
 class Plan:
-    """Resolves the requests of one commit, one after the other, seeing what the earlier ones will have done."""
+    """Resolves the requests of one commit in order, each seeing what the earlier ones will have done."""
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -36,7 +38,7 @@ class Plan:
         self._gone: set[str] = set()
 
     def resolve(self, requests: list[Request]) -> list[Op]:
-        """Finished operations; raises ItemNotFoundError, EdgeNotFoundError or EdgeError and changes nothing."""
+        """Finished operations; or raises ItemNotFoundError, EdgeNotFoundError, EdgeError, nothing changed."""
         return [op for request in requests if (op := self._resolve(request)) is not None]
 
     def _resolve(self, request: Request) -> Op | None:

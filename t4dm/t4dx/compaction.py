@@ -1,4 +1,5 @@
-"""Physical compaction: choose segments, rewrite their living rows, swap. No read gives another answer afterwards.
+"""Physical compaction: choose segments, rewrite their living rows, swap. No read gives another answer
+afterwards.
 
 It runs on a flushed state, so the rewritten segment has folded every overlay, rule and tombstone there is.
 """
@@ -17,8 +18,8 @@ from t4dm.t4dx.tables import Draft
 def choose(state: State, manifest: Manifest, *, full: bool, limit: int) -> list[int]:
     """Places of the segments to rewrite together; empty where there is nothing to gain.
 
-    Full: all of them, unless there is a single one without anything to fold or drop. Otherwise only above `limit`: the
-    smallest ones, as many as bring the number down to half of it.
+    Full: all of them, unless there is a single one without anything to fold or drop. Otherwise only above
+    `limit`: the smallest ones, as many as bring the number down to half of it.
     """
     sizes = [draft.n + draft.m for draft in state.segments]
     if full:
@@ -44,7 +45,9 @@ def rewrite(
     *,
     commit: Callable[[Manifest], None],
 ) -> Draft | None:
-    """Write the chosen segments as one and commit the swap; the entries of the other segments stay in one delta file."""
+    """Write the chosen segments as one and commit the swap; the entries of the other segments stay in one
+    delta file.
+    """
     number, draft, entries = old.next_file_id, None, []
     views = [state.segments[place].view() for place in chosen]
     if any(view.items["alive"].any() or view.edges["alive"].any() for view in views):

@@ -1,8 +1,8 @@
 """Delta files: what changed on rows of older segments, flushed together with the new segment.
 
-An entry names a version by (id, sequence number of its insert), never by row, so that compaction may move rows freely.
-Values are resolved, not operators: applying a file twice, or after a merge, gives the same bits. A segment skips every
-entry, rule and tombstone whose LSN it has folded already.
+An entry names a version by (id, sequence number of its insert), never by row, so that compaction may move
+rows freely. Values are resolved, not operators: applying a file twice, or after a merge, gives the same bits.
+A segment skips every entry, rule and tombstone whose LSN it has folded already.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Content = dict[str, Any]
 
 
 def collect(state: State, *, since: Lsn, only: Sequence[Draft] | None = None) -> Content:
-    """Everything newer than `since` that has not been folded into the segments, or into `only` some of them."""
+    """Everything newer than `since` that is not folded into the segments, or into `only` some of them."""
     drafts = state.segments if only is None else only
     return {
         "items": [entry for draft in drafts for entry in _items(draft, since)],

@@ -1,7 +1,9 @@
-"""T4DX: an embedded store for memories, with vectors, edges and two time axes. One writer, any number of readers.
+"""T4DX: an embedded store for memories, with vectors, edges and two time axes. One writer, any number of
+readers.
 
-A write is one log record, then a change of the in-memory state, then a new immutable version. Readers never wait: they
-take the version there is. A flush turns the memtable into a segment and a delta file, and one manifest commits both.
+A write is one log record, then a change of the in-memory state, then a new immutable version. Readers never
+wait: they take the version there is. A flush turns the memtable into a segment and a delta file, and one
+manifest commits both.
 """
 
 from __future__ import annotations
@@ -30,7 +32,8 @@ from t4dm.t4dx.writes import Request, Writes
 
 @final
 class T4DX(Reader, Writes):
-    """An open store. Use it as a context manager, or call `close`; a killed process loses nothing it acknowledged.
+    """An open store. Use it as a context manager, or call `close`; a killed process loses nothing it
+    acknowledged.
 
     Thread-safe. A handle is dead in a forked child: open the store there anew.
     """
@@ -57,7 +60,8 @@ class T4DX(Reader, Writes):
             fs: the disk; the operating system's by default.
 
         Raises:
-            StoreLockedError, StoreMissingError, StoreDimensionError, StoreFormatError, CorruptionError, StoreFullError.
+            StoreLockedError, StoreMissingError, StoreDimensionError, StoreFormatError, CorruptionError,
+            StoreFullError.
         """
         options, fs, folder = options or Options(), fs or OsFileSystem(), os.fspath(path).rstrip("/") or "/"
         if options.durability not in LEVELS:
@@ -119,7 +123,8 @@ class T4DX(Reader, Writes):
             self._flush()
 
     def compact(self, *, full: bool = True) -> None:
-        """Rewrite segments: fold overlays, drop what was deleted, merge. Changes nothing that any read returns.
+        """Rewrite segments: fold overlays, drop what was deleted, merge. Changes nothing that any read
+        returns.
 
         Args:
             full: all segments into one; otherwise only while there are more than `Options.max_segments`.
@@ -129,7 +134,7 @@ class T4DX(Reader, Writes):
             self._compact(full=full)
 
     def backup(self, folder: str | os.PathLike[str]) -> Lsn:
-        """Copy the store as of now into a new folder, which opens like any store; returns the LSN it holds."""
+        """Copy the store as of now into a new folder that opens like any store; returns the LSN it holds."""
         with self._writing() as journal:
             journal.sync()
             target = os.fspath(folder)
@@ -137,7 +142,9 @@ class T4DX(Reader, Writes):
             return self._state.lsn
 
     def verify(self, level: str = "quick") -> verify.Report:
-        """Check the files: "quick" names and sizes, "full" every checksum, "deep" also that they rebuild this state."""
+        """Check the files: "quick" names and sizes, "full" every checksum, "deep" also that they rebuild this
+        state.
+        """
         with self._lock:
             return verify.verify_store(self._fs, self._folder, level, live=self._present())
 
@@ -247,7 +254,9 @@ class T4DX(Reader, Writes):
         journal.applied(self._state.lsn)
 
     def _flush_in_passing(self, rows: int) -> None:
-        """Flush because a threshold was passed. The write itself is safe in the log: it must not fail for this."""
+        """Flush because a threshold was passed. The write itself is safe in the log: it must not fail for
+        this.
+        """
         try:
             self._flush()
             self._compact(full=False)
@@ -281,7 +290,7 @@ class T4DX(Reader, Writes):
             self._swapped()
 
     def _swapped(self) -> None:
-        """Publish the new segments and remove what no manifest names any more; leftovers go at the next open."""
+        """Publish the new segments, remove what no manifest names any more; leftovers go at the next open."""
         self._state.forget_folded()
         self._version = self._state.version()
         with contextlib.suppress(OSError):
@@ -300,7 +309,9 @@ class T4DX(Reader, Writes):
             raise self._writable().poisoned(error) from error
 
     def _commit(self, new: Manifest) -> None:
-        """Publish a manifest. Before its name exists a failure changes nothing; after that it is unknown: poison."""
+        """Publish a manifest. Before its name exists a failure changes nothing; after that it is unknown:
+        poison.
+        """
         try:
             manifest.publish(self._fs, self._folder, new)
         except OSError as error:

@@ -32,7 +32,9 @@ def write(
     max_deltas: int,
     commit: Callable[[Manifest], None],
 ) -> Flushed:
-    """Write and commit a flush of everything up to `state.lsn`; raises OSError and leaves the old state in force."""
+    """Write and commit a flush of everything up to `state.lsn`; raises OSError and leaves the old state in
+    force.
+    """
     number, segments, draft, view = old.next_file_id, old.segments, None, state.front.view()
     if view.items["alive"][: view.n].any() or view.edges["alive"][: view.m].any():
         entry = segment.write(fs, folder, number, segment.build([view], dim=state.dim), folded=state.lsn)

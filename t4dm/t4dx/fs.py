@@ -162,10 +162,12 @@ class OsFileSystem:
 
     def map_array(self, path: str) -> NDArray[Any]:
         """A read-only memory map of a .npy file; pages come in when they are touched."""
+        array: NDArray[Any]
         try:
-            return np.load(path, mmap_mode="r", allow_pickle=False)
+            array = np.load(path, mmap_mode="r", allow_pickle=False)
         except ValueError:  # nothing to map in an array without elements
-            return np.load(io.BytesIO(self.read(path)), allow_pickle=False)
+            array = np.load(io.BytesIO(self.read(path)), allow_pickle=False)
+        return array
 
     def lock(self, path: str, owner: str) -> Lock | str:
         """The lock, or what the file says about who holds it. The file is never deleted."""

@@ -39,10 +39,11 @@ def traverse(
     depth: int,
     as_of: AsOf | None,
 ) -> Paths:
-    """Breadth-first walks of 1..depth edges from each start; a node is reached once per start, by a shortest path.
+    """Breadth-first walks of 1..depth edges from each start; a node is reached once per start, by a shortest
+    path.
 
-    Edges are followed heaviest first, then by type and target, so the answer has one order. The start itself is not a
-    result. Targets that were never stored come back with `item=None`.
+    Edges are followed heaviest first, then by type and target, so the answer has one order. The start itself
+    is not a result. Targets that were never stored come back with `item=None`.
     """
     paths: Paths = []
     for start in dict.fromkeys(starts):

@@ -1,7 +1,7 @@
 """The open log: appends, fsyncs at the chosen durability level, and refuses to go on after a failure.
 
-An fsync that failed is never repeated: the kernel may have marked the pages clean, so nobody knows what the disk
-holds. The journal is poisoned then, and only a reopen finds out.
+An fsync that failed is never repeated: the kernel may have marked the pages clean, so nobody knows what the
+disk holds. The journal is poisoned then, and only a reopen finds out.
 """
 
 from __future__ import annotations
@@ -54,7 +54,9 @@ class Journal:
             raise errors.StorePoisonedError(self.folder, self.poison)
 
     def append(self, batch: list[ops.Op], *, first: Lsn) -> None:
-        """Log operations as one atomic unit. On a full disk nothing is left of it, and the journal stays usable."""
+        """Log operations as one atomic unit. On a full disk nothing is left of it, and the journal stays
+        usable.
+        """
         part, salt = self._options.txn_part_bytes, self.log.info.salt
         try:
             self.log.append(_frames(batch, first, durable=self.durable, salt=salt, part=part))
@@ -76,7 +78,9 @@ class Journal:
             self._wake.set()
 
     def sync(self, lsn: Lsn | None = None) -> None:
-        """Wait until an LSN (or all) is durable. Whoever comes first syncs for all who appended before; writers go on."""
+        """Wait until an LSN (or all) is durable. Whoever comes first syncs for all who appended before;
+        writers go on.
+        """
         with self._sync_lock:
             target = self._appended
             if self.durable >= (target if lsn is None else lsn):
@@ -101,7 +105,9 @@ class Journal:
         return errors.StorePoisonedError(self.folder, self.poison)
 
     def mark(self) -> None:
-        """End the log with a marker that knows all was synced, so that later damage to the last batch is seen."""
+        """End the log with a marker that knows all was synced, so that later damage to the last batch is
+        seen.
+        """
         if self._marked:
             return
         with contextlib.suppress(OSError):  # a courtesy: the records before it are durable already

@@ -1,8 +1,9 @@
 """The one commit point: a full, versioned, checksummed list of what the store consists of. Never overwritten.
 
-`MANIFEST-<version>` is written beside, synced and then renamed to a name that must not exist. Opening takes the highest
-version; if that one is damaged, or a file it names is missing or has another size, the store refuses to open: there is
-no silent fall-back to an older state. Files that no manifest names are leftovers of a crash.
+`MANIFEST-<version>` is written beside, synced and then renamed to a name that must not exist. Opening takes
+the highest version; if that one is damaged, or a file it names is missing or has another size, the store
+refuses to open: there is no silent fall-back to an older state. Files that no manifest names are leftovers of
+a crash.
 """
 
 from __future__ import annotations
@@ -36,7 +37,9 @@ class FileEntry:
 @final
 @dataclass(frozen=True, slots=True)
 class SegmentEntry:
-    """A segment: its files, and the LSN up to which overlays, rules and tombstones are folded into its columns."""
+    """A segment: its files, and the LSN up to which overlays, rules and tombstones are folded into its
+    columns.
+    """
 
     id: int
     folded: int
@@ -86,7 +89,7 @@ def encode(manifest: Manifest) -> bytes:
 
 
 def decode(data: bytes, path: str) -> Manifest:
-    """Undo `encode`; raises CorruptionError, or StoreFormatError for an intact manifest of a newer version."""
+    """Undo `encode`; raises CorruptionError, or StoreFormatError for an intact manifest of a newer one."""
     head, _, body = data.partition(b"\n")
     words = head.decode("ascii", "replace").split(" ")
     if (
@@ -149,7 +152,9 @@ def segment_folder(segment_id: int) -> str:
 
 
 def publish(fs: FileSystem, folder: str, manifest: Manifest) -> None:
-    """Make a manifest the state of the store: durable before it has its name, its name durable before this returns."""
+    """Make a manifest the state of the store: durable before it has its name, its name durable before this
+    returns.
+    """
     path = f"{folder}/{manifest_name(manifest.version)}"
     if fs.exists(f"{path}.tmp"):
         fs.unlink(f"{path}.tmp")

@@ -1,7 +1,7 @@
 """The mutable end of the store: rows since the last flush, in preallocated blocks that readers may hold.
 
-Rows are only appended. A block that is full is replaced by a larger one, never resized in place, so a view taken
-before keeps its arrays. Dicts are looked up by readers and never iterated.
+Rows are only appended. A block that is full is replaced by a larger one, never resized in place, so a view
+taken before keeps its arrays. Dicts are looked up by readers and never iterated.
 """
 
 from __future__ import annotations
@@ -125,7 +125,8 @@ class Memtable(Source):
 def inverse_norms(vectors: Array) -> Array:
     """1/|v| per row in float64, 0 for a zero vector."""
     norms = np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=1))
-    return np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
+    inverse: Array = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
+    return inverse
 
 
 def _room(cols: dict[str, Array], need: int) -> dict[str, Array]:

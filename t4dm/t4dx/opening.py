@@ -44,7 +44,7 @@ def load_or_create(
 
 
 def recover_beside_writer(fs: FileSystem, folder: str, found: Manifest) -> recovery.Recovered:
-    """Recover while a writer may flush: where a file of the manifest has just gone, start from the newer one."""
+    """Recover while a writer may flush: where a file of the manifest has just gone, take the newer one."""
     for _ in range(20):
         try:
             return recovery.recover(fs, folder, found)
@@ -75,7 +75,7 @@ def _create(fs: FileSystem, folder: str, dim: int, options: Options) -> Manifest
 def _check_unused(fs: FileSystem, folder: str) -> None:
     """A crash during creation leaves empty folders and an empty log; anything more had a manifest once."""
     names = fs.listdir(folder) if fs.exists(folder) else []
-    data = [name for name in ("segments", "deltas") if name in names and fs.listdir(f"{folder}/{name}")]
+    data = [name for name in names if name in ("segments", "deltas") and fs.listdir(f"{folder}/{name}")]
     data += [n for n in names if n.startswith("wal-") and fs.size(f"{folder}/{n}") > wal.FILE_HEADER]
     if data:
         raise errors.CorruptionError(folder, f"it holds {data[0]} but no manifest")

@@ -1,7 +1,7 @@
 """x -> clip(a*x + b, lo, hi) with a >= 0: the one operator for weights, kappa and counters.
 
-The family is closed under composition, so any number of updates of one edge is a single operator, and the order of
-addition and clamping is kept (adding up the deltas and clamping once gives other weights).
+The family is closed under composition, so any number of updates of one edge is a single operator, and the
+order of addition and clamping is kept (adding up the deltas and clamping once gives other weights).
 """
 
 from __future__ import annotations

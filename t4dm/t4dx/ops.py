@@ -1,4 +1,6 @@
-"""The operations a log record holds, and their bytes. Columns, not rows: one operation may carry thousands of items."""
+"""The operations a log record holds, and their bytes. Columns, not rows: one operation may carry thousands of
+items.
+"""
 
 from __future__ import annotations
 
@@ -29,7 +31,7 @@ EDGE_NUMBERS: Final = ("weight", "valid_from", "valid_until", "record_time", "re
 @final
 @dataclass(frozen=True, slots=True)
 class InsertItems:
-    """n new versions. numbers [n, 8] in the order of ITEM_NUMBERS; vectors [m, D] for the m rows where `has`."""
+    """n new versions. numbers [n, 8] in the order of ITEM_NUMBERS; vectors [m, D] of the rows that `has`."""
 
     ids: list[str]
     contents: list[str]

@@ -1,8 +1,8 @@
 """Exact search: filters on columns first, their count decides, then scores and a fixed order.
 
-Every answer holds min(k, matches) hits. The float32 matrix product only makes a shortlist that is provably wide
-enough; scores come from a float64 dot product per row, so that they do not depend on what else was searched, and equal
-vectors tie. Ties are broken by id.
+Every answer holds min(k, matches) hits. The float32 matrix product only makes a shortlist that is provably
+wide enough; scores come from a float64 dot product per row, so that they do not depend on what else was
+searched, and equal vectors tie. Ties are broken by id.
 """
 
 from __future__ import annotations
@@ -132,7 +132,8 @@ def _score(
 
 
 def _cosines(wide: NDArray[np.float64], scale: Array, unit: NDArray[np.float64]) -> NDArray[np.float32]:
-    return ((wide * unit).sum(axis=1) * scale).astype(np.float32)
+    cosines: NDArray[np.float64] = (wide * unit).sum(axis=1) * scale
+    return cosines.astype(np.float32)
 
 
 def _best(view: View, number: int, rows: Rows, scores: NDArray[np.float32], k: int) -> list[Ranked]:
@@ -155,7 +156,8 @@ def _prepare(queries: NDArray[np.float32]) -> _Query:
     wide = queries.astype(np.float64)
     norms = np.sqrt(np.square(wide).sum(axis=1, keepdims=True))
     unit = np.divide(wide, norms, out=np.zeros_like(wide), where=norms > 0)
-    # |fl(x.y) - x.y| <= D*u*|x||y| in any order of summation (Higham 2002, eq. 3.5), u = 2^-24, and rounding the query
+    # |fl(x.y) - x.y| <= D*u*|x||y| in any order of summation (Higham 2002, eq. 3.5), u = 2^-24;
+    # the rest is for rounding the query
     return _Query(unit, unit.astype(np.float32), (queries.shape[1] + 4) * 2.0**-24 * 1.1)
 
 

@@ -1,4 +1,6 @@
-"""The reading half of the store: every query runs on one version, so it sees one moment. A kept Reader is a snapshot."""
+"""The reading half of the store: every query runs on one version, so it sees one moment. A kept Reader is a
+snapshot.
+"""
 
 from __future__ import annotations
 
@@ -27,6 +29,9 @@ _ORDERS: Final = (
 )
 When = AsOf | float | None
 
+ALL: Final = Filter()
+"""Every item."""
+
 
 class Reader:
     """Read operations over `version()`: the present for a store, a fixed one for a snapshot."""
@@ -35,7 +40,9 @@ class Reader:
         self._read = version
 
     def get(self, item_id: str, *, as_of: When = None) -> Item | None:
-        """The current version of an item, or the one that was believed and valid at `as_of`; None where there is none."""
+        """The current version of an item, or the one that was believed and valid at `as_of`; None where there
+        is none.
+        """
         return graph.find_item(self._read(), item_id, as_point(as_of))
 
     def get_many(self, ids: Iterable[str], *, as_of: When = None) -> list[Item | None]:
@@ -63,7 +70,7 @@ class Reader:
         self, vector: NDArray[Any], k: int, where: Sequence[Filter], *, as_of: When = ..., explain: bool = ...
     ) -> list[Hits]: ...
     def search(
-        self, vector: Any, k: int, where: Any = Filter(), *, as_of: When = None, explain: bool = False
+        self, vector: Any, k: int, where: Any = ALL, *, as_of: When = None, explain: bool = False
     ) -> Any:
         """The k items nearest by cosine among those that pass the filter: always min(k, matches), ties by id.
 
@@ -102,7 +109,7 @@ class Reader:
         return kept if queries.ndim == 2 else kept[0]
 
     def scan(
-        self, where: Filter = Filter(), *, limit: int | None = None, order: str = "id", as_of: When = None
+        self, where: Filter = ALL, *, limit: int | None = None, order: str = "id", as_of: When = None
     ) -> Iterator[Item]:
         """Items that pass the filter, sorted by a column and then by id; "-record_time" is newest first."""
         if order.removeprefix("-") not in _ORDERS:
@@ -113,12 +120,14 @@ class Reader:
         places = planner.order(version, where, as_point(as_of), order)
         return (version.views[view].item(row) for view, row in places[:limit])
 
-    def count(self, where: Filter = Filter(), *, as_of: When = None) -> int:
+    def count(self, where: Filter = ALL, *, as_of: When = None) -> int:
         """How many items pass the filter."""
         return planner.count(self._read(), where, as_point(as_of))
 
-    def column(self, field: str, where: Filter = Filter()) -> NDArray[Any]:
-        """One numeric field of the items that pass the filter, in no particular order: histograms without items."""
+    def column(self, field: str, where: Filter = ALL) -> NDArray[Any]:
+        """One numeric field of the items that pass the filter, in no particular order: histograms without
+        items.
+        """
         if field not in ITEM_COLUMNS:
             raise FilterError(f"no column {field!r}; choose one of {', '.join(_ORDERS[1:])}")
         parts = [view.items[field][planner.match(view, where, None)] for view in self._read().views]
@@ -146,7 +155,7 @@ class Reader:
         depth: int = 1,
         as_of: When = None,
     ) -> Paths:
-        """Walks of 1..depth edges from each id, breadth first; each node once per start, by a shortest path."""
+        """Walks of 1..depth edges from each id, breadth first; each node once per start, by the shortest."""
         if depth < 1:
             raise FilterError(f"depth is {depth}; walk at least depth=1")
         starts = [ids] if isinstance(ids, str) else ids

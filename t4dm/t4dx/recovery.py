@@ -25,7 +25,7 @@ class Recovered(NamedTuple):
 
 
 def recover(fs: FileSystem, folder: str, manifest: Manifest) -> Recovered:
-    """Rebuild the state. Reads only, gives the same result every time; raises CorruptionError, never guesses."""
+    """Rebuild the state. Reads only, always with the same result; raises CorruptionError, never guesses."""
     types = EdgeTypes(manifest.edge_types)
     drafts = [segment.load(fs, folder, entry) for entry in manifest.segments]
     state = State(dim=manifest.dim, types=types, segments=drafts, lsn=manifest.flushed_lsn)

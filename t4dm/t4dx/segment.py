@@ -1,9 +1,9 @@
 """Immutable columnar segments: one .npy file per column, written once, checked by size and CRC32.
 
-An id dictionary sorted by hash gives every id a code; items and edges hold codes. Item rows lie in order of insertion,
-edge rows sorted by (source, target), so the edges of a node are one slice. Texts are one byte blob with offsets.
-Vectors and texts are mapped, their checksums are compared when they are first touched; all other files are read and
-checked at open.
+An id dictionary sorted by hash gives every id a code; items and edges hold codes. Item rows lie in order of
+insertion, edge rows sorted by (source, target), so the edges of a node are one slice. Texts are one byte blob
+with offsets. Vectors and texts are mapped, their checksums are compared when they are first touched; all
+other files are read and checked at open.
 """
 
 from __future__ import annotations
@@ -123,7 +123,8 @@ class Segment(Source):
 
 
 def build(views: Sequence[View], *, dim: int) -> dict[str, Array]:
-    """The columns of a segment with the living rows of some views, patched values folded in. Changes nothing logical.
+    """The columns of a segment with the living rows of some views, patched values folded in. Changes nothing
+    logical.
 
     Items keep the order of their sequence numbers, so the same rows always give the same files.
     """
@@ -142,7 +143,9 @@ def build(views: Sequence[View], *, dim: int) -> dict[str, Array]:
 def write(
     fs: FileSystem, folder: str, segment_id: int, files: dict[str, Array], *, folded: int
 ) -> SegmentEntry:
-    """Write a segment beside, sync every file, then give the folder its name. It exists once a manifest names it."""
+    """Write a segment beside, sync every file, then give the folder its name. It exists once a manifest names
+    it.
+    """
     parent, final_path = f"{folder}/segments", f"{folder}/{segment_folder(segment_id)}"
     temporary = f"{parent}/.tmp-{segment_id}"
     fs.mkdir(temporary)
@@ -168,7 +171,8 @@ def load(fs: FileSystem, folder: str, entry: SegmentEntry) -> Draft:
         data = fs.read(f"{root}/{name}")
         if zlib.crc32(data) != crcs.get(name):
             raise CorruptionError(f"{root}/{name}", "its checksum is wrong")
-        return np.load(io.BytesIO(data), allow_pickle=False)
+        values: Array = np.load(io.BytesIO(data), allow_pickle=False)
+        return values
 
     def blob(name: str) -> Callable[[], Array]:
         def touch() -> Array:

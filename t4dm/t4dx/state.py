@@ -1,4 +1,4 @@
-"""The logical state of a store and the one way to change it: `apply(operation)`, the same live and in replay."""
+"""The logical state of a store and the one way to change it: `apply`, the same live and in replay."""
 
 from __future__ import annotations
 
@@ -38,9 +38,11 @@ class Version(NamedTuple):
 
 @final
 class State:
-    """Drafts of the memtable and the segments, tombstones and rules that no segment has folded yet, and the last LSN.
+    """Drafts of the memtable and the segments, tombstones and rules that no segment has folded yet, and the
+    last LSN.
 
-    `apply` never fails on an operation that passed `checks`: what it needs was checked before the operation was logged.
+    `apply` never fails on an operation that passed `checks`: what it needs was checked before the operation
+    was logged.
     """
 
     def __init__(self, *, dim: int, types: EdgeTypes, segments: list[Draft], lsn: int) -> None:
@@ -142,8 +144,8 @@ class State:
         return self._close("items", rows, time)
 
     def _close(self, kind: str, rows: list[tuple[Draft, int]], time: float) -> float:
-        """End the current version of a key, not before any of its versions began or ended: their spans stay disjoint
-        even where the clock ran backwards. Returns the time that was used."""
+        """End the current version of a key, not before any of its versions began or ended: their spans stay
+        disjoint even where the clock ran backwards. Returns the time that was used."""
         spans = []
         for draft, row in rows:
             cols = draft.items if kind == "items" else draft.edges
@@ -209,10 +211,12 @@ def bury(draft: Draft, item_id: str, *, before: int) -> None:
 
 
 def apply_rule(draft: Draft, rule: ScaleRule, types: EdgeTypes, *, before: int) -> None:
-    """Apply a scaling rule to the edges of a source that were current when it was made, and not patched since.
+    """Apply a scaling rule to the edges of a source that were current when it was made, and not patched
+    since.
 
-    An edge that carries an overlay already gets the result as its overlay: a delta file holds values, and a value that
-    includes a rule must say so by its LSN. All other edges stay unmarked, the rule itself is kept for them.
+    An edge that carries an overlay already gets the result as its overlay: a delta file holds values, and a
+    value that includes a rule must say so by its LSN. All other edges stay unmarked, the rule itself is kept
+    for them.
     """
     rows = rule_rows(draft, rule, types, before=before)
     if len(rows):

@@ -1,9 +1,10 @@
-"""Columns that readers share and one writer patches: immutable views, copied column by column on the first write.
+"""Columns that readers share and one writer patches: immutable views, copied column by column on the first
+write.
 
-A `Source` holds rows that never change (a segment) or only grow (the memtable). A `View` is what a reader sees: the
-first `n` item rows and `m` edge rows, with overlays already patched into the columns. The writer works on a `Draft`:
-it copies a column before it patches it, once per batch, and then publishes a new view. A reader that holds an older
-view is never disturbed, so a snapshot is just a kept reference.
+A `Source` holds rows that never change (a segment) or only grow (the memtable). A `View` is what a reader
+sees: the first `n` item rows and `m` edge rows, with overlays already patched into the columns. The writer
+works on a `Draft`: it copies a column before it patches it, once per batch, and then publishes a new view. A
+reader that holds an older view is never disturbed, so a snapshot is just a kept reference.
 """
 
 from __future__ import annotations
@@ -115,7 +116,9 @@ class Source(ABC):
 
 @final
 class View:
-    """The rows of one source at one moment. Columns may be longer than `n` and `m`: rows behind are not there yet."""
+    """The rows of one source at one moment. Columns may be longer than `n` and `m`: rows behind are not there
+    yet.
+    """
 
     __slots__ = ("_cache", "edges", "items", "m", "metas", "n", "source")
 
@@ -207,7 +210,8 @@ class View:
             return np.flatnonzero(_mask(cols, n, as_of))
         if kind not in self._cache:
             self._cache[kind] = np.flatnonzero(cols["alive"][:n] & (cols["record_until"][:n] == math.inf))
-        return self._cache[kind]
+        rows: Rows = self._cache[kind]
+        return rows
 
 
 def sees(cols: dict[str, Array], row: int, as_of: AsOf | None) -> bool:
@@ -258,7 +262,9 @@ class Draft:
         return self._view
 
     def patch(self, kind: str, field: str, rows: Array | list[int], values: Any, *, seq: int | None) -> None:
-        """Set a column at some rows, on a copy that no reader holds; seq None leaves no mark (rules are kept whole)."""
+        """Set a column at some rows, on a copy that no reader holds; seq None leaves no mark (rules are kept
+        whole).
+        """
         cols = self.items if kind == "items" else self.edges
         if (kind, field) not in self._owned:
             cols[field] = cols[field].copy()

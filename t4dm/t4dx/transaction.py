@@ -14,10 +14,12 @@ from t4dm.t4dx.writes import Request, Writes
 
 @final
 class Transaction(Writes):
-    """Collects writes and commits them as one at the end of its `with` block: after a crash all are there, or none.
+    """Collects writes and commits them as one at the end of its `with` block: after a crash all are there, or
+    none.
 
-    Arguments are checked at each call, the existence of ids at the commit. Reads do not see the transaction before it
-    commits; an exception inside the block drops it. Other writes may happen meanwhile, and come first.
+    Arguments are checked at each call, the existence of ids at the commit. Reads do not see the transaction
+    before it commits; an exception inside the block drops it. Other writes may happen meanwhile, and come
+    first.
     """
 
     def __init__(

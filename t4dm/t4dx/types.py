@@ -57,9 +57,10 @@ BOTH: Final = Direction.BOTH
 class Item:
     """One version of a memory: a node of the graph, with or without a vector.
 
-    Content, vector and validity belong to the version; inserting the same id again supersedes it. kappa, importance
-    and access_count are learning state of the current version and keep no history. All times are seconds; intervals are
-    half open, [from, until). `record_time` and `record_until` say when the store believed the version.
+    Content, vector and validity belong to the version; inserting the same id again supersedes it. kappa,
+    importance and access_count are learning state of the current version and keep no history. All times are
+    seconds; intervals are half open, [from, until). `record_time` and `record_until` say when the store
+    believed the version.
     """
 
     id: str
@@ -97,7 +98,7 @@ class Item:
 @final
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One version of a relation; its identity is (source, target, type). Weight in [0, 1], times in seconds."""
+    """One version of a relation, known by (source, target, type). Weight in [0, 1], times in seconds."""
 
     source: str
     target: str
@@ -116,8 +117,8 @@ class Edge:
 class AsOf(NamedTuple):
     """A point on the two time axes, seconds; None leaves an axis open.
 
-    `record` asks what the store believed then, `valid` what held in the world then. A plain float given as `as_of`
-    means both axes at that time.
+    `record` asks what the store believed then, `valid` what held in the world then. A plain float given as
+    `as_of` means both axes at that time.
     """
 
     record: float | None = None
@@ -161,7 +162,8 @@ class Hits(Sequence[Hit]):
 
 
 class Path(NamedTuple):
-    """A walk from a start: `nodes` has one more entry than `edges`; `weight` is the product of the edge weights.
+    """A walk from a start: `nodes` has one more entry than `edges`; `weight` is the product of the edge
+    weights.
 
     `item` is the last node, or None where the target was never stored (a dangling edge).
     """
@@ -186,15 +188,15 @@ class Options:
     """How a store behaves; only `edge_types` is remembered on disk.
 
     Attributes:
-        durability: when a write returns. "sync": after fsync. "interval": after write(), fsync within `sync_interval`
-            seconds; survives a killed process, loses at most the interval at a power cut. "os": after write(); the
-            operating system decides when it reaches the disk.
+        durability: when a write returns. "sync": after fsync. "interval": after write(), fsync within
+            `sync_interval` seconds; survives a killed process, loses at most the interval at a power cut.
+            "os": after write(); the operating system decides when it reaches the disk.
         sync_interval: seconds between background fsyncs.
         memtable_items: items plus edges buffered before a flush to a segment.
         memtable_bytes: log bytes buffered before a flush, so that updates alone also flush.
         max_deltas: delta files kept before a flush merges them into one.
-        max_segments: segments that an unforced `compact(full=False)` tolerates before it merges small neighbours.
-        txn_part_bytes: transactions above this size are logged in parts between BEGIN and COMMIT.
+        max_segments: segments that an unforced `compact(full=False)` tolerates before it merges small
+        neighbours. txn_part_bytes: transactions above this size are logged in parts between BEGIN and COMMIT.
         edge_types: edge type names beyond `EdgeType`.
     """
 

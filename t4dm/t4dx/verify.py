@@ -36,8 +36,9 @@ class Report:
 def verify_store(fs: FileSystem, folder: str, level: str = "quick", *, live: Version | None = None) -> Report:
     """Check a store. Every problem is reported, not only the first.
 
-    quick: the manifest, and the presence and size of every file it names. full: also every checksum and every log
-    record. deep: also that the files rebuild a state without contradictions, the same as `live` where that is given.
+    quick: the manifest, and the presence and size of every file it names. full: also every checksum and every
+    log record. deep: also that the files rebuild a state without contradictions, the same as `live` where
+    that is given.
     """
     if level not in LEVELS:
         raise OptionError(f"no verify level {level!r}; choose one of {', '.join(LEVELS)}")

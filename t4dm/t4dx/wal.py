@@ -1,12 +1,13 @@
 """The write-ahead log: one record per batch, framed, checksummed and salted.
 
-File:    magic 8s | version u16 | flags u16 | file id u64 | predecessor u64 | first lsn u64 | salt 8s | crc u32
-Record:  magic u16 | version u8 | kind u8 | payload length u32 | lsn u64 | ops u32 | durable lsn u64 | crc u32
-         | payload | crc u32 over header, payload and the file's salt
+File:    magic 8s | version u16 | flags u16 | file id u64 | predecessor u64 | first lsn u64 | salt 8s | crc
+u32 Record:  magic u16 | version u8 | kind u8 | payload length u32 | lsn u64 | ops u32 | durable lsn u64 | crc
+         u32 | payload | crc u32 over header, payload and the file's salt
 
-A record's lsn numbers its first operation; the next record starts at lsn + ops, also across files. The header's own
-CRC keeps a flipped length from swallowing the rest of the file. `durable lsn` is the highest LSN that the writer knew
-to be fsynced: a hole at or below it is lost data that was acknowledged, a hole above it is a torn tail.
+A record's lsn numbers its first operation; the next record starts at lsn + ops, also across files. The
+header's own CRC keeps a flipped length from swallowing the rest of the file. `durable lsn` is the highest LSN
+that the writer knew to be fsynced: a hole at or below it is lost data that was acknowledged, a hole above it
+is a torn tail.
 """
 
 from __future__ import annotations
@@ -143,7 +144,9 @@ def _resync(data: bytes, at: int, salt: bytes) -> Iterator[Record]:
 
 @final
 class WalWriter:
-    """Appends records to one open log file. Not thread-safe: the engine's writer lock guards it, but for `sync`."""
+    """Appends records to one open log file. Not thread-safe: the engine's writer lock guards it, but for
+    `sync`.
+    """
 
     def __init__(self, fs: FileSystem, path: str, info: WalInfo, *, size: int) -> None:
         self.info = info

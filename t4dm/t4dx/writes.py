@@ -1,7 +1,8 @@
 """The writing half of the store's interface, shared by the store itself and by a transaction.
 
-Each method checks its arguments at the door and hands finished operations to `_submit`: the store logs them at once,
-a transaction keeps them until it commits. Whether ids exist is checked at the commit, under the writer's lock.
+Each method checks its arguments at the door and hands finished operations to `_submit`: the store logs them
+at once, a transaction keeps them until it commits. Whether ids exist is checked at the commit, under the
+writer's lock.
 """
 
 from __future__ import annotations
@@ -56,7 +57,9 @@ class Writes(ABC):
         """Commit now, or keep for the commit."""
 
     def insert(self, item: Item, edges: Iterable[Edge] = ()) -> Lsn:
-        """Store one item with its edges, in one record. An id that exists is superseded: its old version is kept."""
+        """Store one item with its edges, in one record. An id that exists is superseded: its old version is
+        kept.
+        """
         return self.insert_many((item,), edges)
 
     def insert_many(self, items: Iterable[Item], edges: Iterable[Edge] = ()) -> Lsn:
@@ -78,7 +81,9 @@ class Writes(ABC):
         return self._submit(requests)
 
     def update_fields(self, item_id: str, **fields: Any) -> Lsn:
-        """Set learning state or validity of the current version in place; content and vector change by `insert`."""
+        """Set learning state or validity of the current version in place; content and vector change by
+        `insert`.
+        """
         owner = f"item {item_id!r}"
         return self._submit(
             [
@@ -88,7 +93,7 @@ class Writes(ABC):
         )
 
     def merge_kappa(self, ids: Iterable[str], eta: float) -> Lsn:
-        """kappa += eta*(1 - kappa) for each id, as an operator: repeated merges approach 1 and never pass it."""
+        """kappa += eta*(1 - kappa) for each id, as an operator: repeated merges approach 1, never pass it."""
         operator = approach_one(door.check_unit("eta", eta, owner="merge_kappa"))
         return self._map("kappa", {item_id: operator for item_id in ids})
 
@@ -102,7 +107,9 @@ class Writes(ABC):
     def update_edge_weight(
         self, source: str, target: str, delta: float, *, edge_type: EdgeType | str | None
     ) -> Lsn:
-        """weight = clip(weight + delta, 0, 1). `edge_type=None` is fine where the two are joined by one type only."""
+        """weight = clip(weight + delta, 0, 1). `edge_type=None` is fine where the two are joined by one type
+        only.
+        """
         name = "" if edge_type is None else door.check_type(edge_type, self._types.codes)
         return self._submit([MapEdges([source], [target], [name], _rows([_finite(add(float(delta)))]))])
 
@@ -118,10 +125,11 @@ class Writes(ABC):
     def batch_scale_weights(
         self, where: EdgeFilter, op: AffineClip | tuple[float, float, float, float]
     ) -> Lsn:
-        """weight = clip(a*weight + b, lo, hi) for all current edges that fit, `op` = (a, b, lo, hi), 0 <= lo <= hi <= 1.
+        """weight = clip(a*weight + b, lo, hi) for all current edges that fit, `op` = (a, b, lo, hi), 0 <= lo
+        <= hi <= 1.
 
-        A filter on type and ends is logged as one rule, whatever the number of edges; a filter on the weight is resolved
-        to the edges that pass it when the write commits.
+        A filter on type and ends is logged as one rule, whatever the number of edges; a filter on the weight
+        is resolved to the edges that pass it when the write commits.
         """
         operator = _finite(AffineClip(*op))
         if not 0.0 <= operator.lo <= operator.hi <= 1.0:
@@ -131,7 +139,9 @@ class Writes(ABC):
         return self._submit([ScaleWhere(where, operator)])
 
     def delete(self, item_id: str) -> Lsn:
-        """Forget an item: all its versions and all edges at it, for every `as_of`. The id may be inserted anew."""
+        """Forget an item: all its versions and all edges at it, for every `as_of`. The id may be inserted
+        anew.
+        """
         return self.delete_many([item_id])
 
     def delete_many(self, ids: Iterable[str]) -> Lsn:

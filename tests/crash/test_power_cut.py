@@ -1,4 +1,6 @@
-"""A power cut at every call to the disk: the state found is one of the states there were, and holds what was acknowledged."""
+"""A power cut at every call to the disk: the state found is one of the states there were, and holds what was
+acknowledged.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +25,9 @@ def options(durability: str) -> Options:
 def work(
     fs: SimulatedFileSystem, seen: dict[int, object] | None, acked: list[int], *, durability: str
 ) -> None:
-    """Some thirty writes with flushes, compactions, a transaction in parts and a reopen; `seen[lsn]` is the state."""
+    """Some thirty writes with flushes, compactions, a transaction in parts and a reopen; `seen[lsn]` is the
+    state.
+    """
     rng, clock, model = random.Random(7), Ticks(), Model()
     store = T4DX.open("store", dim=DIM, options=options(durability), clock=clock, fs=fs)
     if seen is not None:
@@ -111,7 +115,9 @@ def test_a_second_power_cut_during_recovery_is_harmless(first: int) -> None:
 
 
 def inject(number: int, *, error: int, forever: bool) -> None:
-    """One failing call: the store says so by name, keeps its answers, and a reopen finds all that was acknowledged."""
+    """One failing call: the store says so by name, keeps its answers, and a reopen finds all that was
+    acknowledged.
+    """
     seen, _, _ = states("sync")
     fs, acked = SimulatedFileSystem(fail_at=number, error=error, forever=forever, seed=number), [0]
     try:

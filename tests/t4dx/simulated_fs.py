@@ -30,8 +30,8 @@ class SimulatedFileSystem:
     """Implements `t4dm.t4dx.fs.FileSystem`.
 
     Args:
-        crash_at: number of the changing call (from 1) at which the machine stops; a write may be half done then.
-        fail_at: number of the changing call that raises `error`; with `forever` all later ones as well.
+        crash_at: number of the changing call (from 1) at which the machine stops; a write may be half done
+        then. fail_at: number of the changing call that raises `error`; with `forever` all later ones as well.
         capacity: bytes that fit on the disk.
     """
 
@@ -59,7 +59,7 @@ class SimulatedFileSystem:
         self.locked: dict[str, str] = {}
 
     def after_crash(self, mode: str, *, seed: int = 0, **kwargs: object) -> SimulatedFileSystem:
-        """The disk found after a power cut: "all" is kept, "synced" only, or "some" of what was not synced."""
+        """The disk found after a power cut: "all" is kept, "synced" only, or "some" of the rest."""
         rng = random.Random(seed)
         return SimulatedFileSystem(_survivor(self.root, mode, rng), seed=seed, **kwargs)
 

@@ -1,4 +1,6 @@
-"""Random operations on a tiny store and on plain dicts give the same answers, also after flush, reopen and crash."""
+"""Random operations on a tiny store and on plain dicts give the same answers, also after flush, reopen and
+crash.
+"""
 
 from __future__ import annotations
 
