@@ -88,7 +88,7 @@ def recover(
     clock: Callable[[], float],
     options: Options | None = None,
 ) -> Recovered:
-    """Warm start from the newest whole bundle of `folder`, or a cold start with an empty store at `target`."""
+    """Warm start from the newest whole bundle of `folder`; without one, open or create the store at `target`."""
     bundle, skipped = newest_bundle(folder)
     if bundle is None or bundle.info.lsn is None:
         return Recovered(

@@ -102,7 +102,7 @@ def test_a_cut_or_missing_file_is_found_without_reading_it(tmp_path: Path) -> No
 def test_a_broken_manifest_is_one_clear_error(tmp_path: Path, text: str) -> None:
     _save(tmp_path / "b")
     (tmp_path / "b" / MANIFEST).write_text(text)
-    with pytest.raises(BundleCorruptError, match="MANIFEST.json cannot be read"):
+    with pytest.raises(BundleCorruptError, match=r"MANIFEST\.json cannot be read"):
         load_bundle(tmp_path / "b")
 
 
@@ -115,13 +115,11 @@ def test_a_newer_format_is_refused_with_the_fix(tmp_path: Path) -> None:
     _save(tmp_path / "b")
     file = tmp_path / "b" / MANIFEST
     file.write_text(json.dumps(json.loads(file.read_text()) | {"format": 99}))
-    with pytest.raises(
-        BundleFormatError, match="format 99, this version reads up to 1; .*pip install -U t4dm"
-    ):
+    with pytest.raises(BundleFormatError, match=r"format 99, this version reads up to 1; .*pip install -U"):
         load_bundle(tmp_path / "b")
 
 
 def test_state_that_is_not_plain_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(BundleStateError, match="Tensor is not JSON serializable; pass tensors as tensors="):
+    with pytest.raises(BundleStateError, match="Tensor is not JSON serializable; pass tensors"):
         _save(tmp_path / "b", state={"w": torch.ones(1)})
     assert not (tmp_path / "b").exists()

@@ -131,7 +131,7 @@ def test_a_newcomer_joins_the_known_prototype(memory: Memory, make_item) -> None
     (edge,) = memory.store.edges(target="late", edge_type=EdgeType.MERGED_FROM)
     prototype = memory.store.get(edge.source)
     assert prototype is not None
-    assert prototype.metadata["members"] == sorted(f"s2-{n}" for n in range(6)) + ["late"]
+    assert prototype.metadata["members"] == [*sorted(f"s2-{n}" for n in range(6)), "late"]
     assert memory.store.count(PROTOTYPES) == 3
 
 
