@@ -88,7 +88,10 @@ def recover(
     clock: Callable[[], float],
     options: Options | None = None,
 ) -> Recovered:
-    """Warm start from the newest whole bundle of `folder`; without one, open or create the store at `target`."""
+    """Warm start from the newest whole bundle of `folder`; without one, open or create one at `target`.
+
+    With a bundle `target` must be new or empty.
+    """
     bundle, skipped = newest_bundle(folder)
     if bundle is None or bundle.info.lsn is None:
         return Recovered(
