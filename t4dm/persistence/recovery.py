@@ -88,7 +88,7 @@ def recover(
     clock: Callable[[], float],
     options: Options | None = None,
 ) -> Recovered:
-    """Warm start from the newest whole bundle of `folder`; without one, open or create one at `target`.
+    """Warm start from the newest whole bundle of `folder`; else open or create the store at `target`.
 
     With a bundle `target` must be new or empty.
     """
