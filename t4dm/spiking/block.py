@@ -95,7 +95,7 @@ class CorticalBlock(nn.Module):
             return Neurons(width=size, gain=gain, target_rate=rate, neuron=neuron, surrogate=surrogate)
 
         self.recall = RecallAttention(width=width, heads=heads, gate_init=recall_gate) if recall else None
-        self.norms = nn.ModuleList(nn.RMSNorm(width, eps=1e-6) for _ in range(5))
+        self.norms = nn.ModuleList(nn.LayerNorm(width, bias=False) for _ in range(5))
         self.gate = ThalamicGate(width=width, rank=gate_rank, memory=recall)
         self.integrate = neurons(width, 0.6)
         self.attention = SpikeAttention(

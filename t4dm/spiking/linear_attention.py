@@ -80,14 +80,15 @@ def _one_chunk(
     until = log_decay.cumsum(dim=2)
     reach = until - log_decay if strict else until
     queries = q * reach.exp()
-    scores = (queries @ (k * (-until).exp()).transpose(-1, -2)).tril(-1 if strict else 0)
+    scores = queries @ (k * (-until).exp()).transpose(-1, -2)
+    seen = torch.ones(q.shape[2], q.shape[2], dtype=torch.bool, device=q.device).tril(-1 if strict else 0)
     carried = queries @ state
     writes = k * (until[:, :, -1:] - until).exp()
     kept = state * until[:, :, -1].exp().unsqueeze(-1)
     if segment is not None:
         origin = torch.zeros_like(segment[:, 0]) if base is None else base
-        scores = scores * (segment[:, None, :, None] == segment[:, None, None, :])
+        seen = seen & (segment[:, None, :, None] == segment[:, None, None, :])
         carried = carried * (segment == origin[:, None])[:, None, :, None]
         writes = writes * (segment == segment[:, -1:])[:, None, :, None]
         kept = kept * (segment[:, -1] == origin)[:, None, None, None]
-    return scores @ v + carried, kept + writes.transpose(-1, -2) @ v
+    return (scores * seen.to(scores.dtype)) @ v + carried, kept + writes.transpose(-1, -2) @ v

@@ -29,8 +29,8 @@ class CorticalStack(nn.Module):
         qk_width: query channels of spike attention; half the width when None.
         compartment: neurons per compartment of the apical stage; half the width when None.
         capsules: groups of channels of the apical stage's routing.
-        gate_rank: rank of the thalamic gate, at most the width.
-        decay_rank: rank of decay and prediction, at most the width.
+        gate_rank: rank of the thalamic gate and of the channel mix' receptance; width / 8 when None.
+        decay_rank: rank of the decay's data-dependent part and of the prediction; width / 16 when None.
         recall: whether blocks read memory at all.
         recall_blocks: how many blocks, from the first, have a recall cross-attention (4 D^2 parameters each).
         recall_gate: initial value of their gates.
@@ -53,8 +53,8 @@ class CorticalStack(nn.Module):
         qk_width: int | None = None,
         compartment: int | None = None,
         capsules: int = 16,
-        gate_rank: int = 128,
-        decay_rank: int = 64,
+        gate_rank: int | None = None,
+        decay_rank: int | None = None,
         recall: bool = True,
         recall_blocks: int = 1,
         recall_gate: float = 1.0,
@@ -74,8 +74,8 @@ class CorticalStack(nn.Module):
                 qk_width=qk_width or width // 2,
                 compartment=compartment or width // 2,
                 capsules=capsules,
-                gate_rank=min(gate_rank, width),
-                decay_rank=min(decay_rank, width),
+                gate_rank=gate_rank or max(width // 8, 4),
+                decay_rank=decay_rank or max(width // 16, 4),
                 recall=recall and index < recall_blocks,
                 recall_gate=recall_gate,
                 neuron=neuron,
