@@ -12,7 +12,7 @@ from t4dm import cli
 GROUPS = {"configs": ("ls", "show", "check", "copy"), "runs": ("ls", "show", "diff", "report")}
 GROUPS["store"] = ("stats", "get", "scan")
 PLAIN = ("train", "evaluate", "generate", "sleep", "study", "doctor")
-LOOK = {"COLUMNS": "100", "TERMINAL_WIDTH": "100", "NO_COLOR": "1", "TERM": "dumb"}
+LOOK = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
 
 
 def page() -> str:

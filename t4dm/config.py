@@ -66,6 +66,12 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
     return typing.cast("dict[str, Any]", OmegaConf.to_container(cfg, resolve=True, enum_to_str=True))
 
 
+def chosen(nodes: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """Those nodes that name a class: an experiment may have settings for what an ablation removed."""
+    values = (nodes or {}).values()
+    return [node for node in values if isinstance(node, Mapping) and "_target_" in node]
+
+
 def build(node: Mapping[str, Any], **given: Any) -> Any:
     """Instantiate a plain `node`; nodes marked `_partial_`, at the top or below, are completed from `given`.
 

@@ -24,7 +24,10 @@ VERBS = [
     *(["store", verb] for verb in ("stats", "get", "scan")),
 ]
 Cli = Callable[..., tuple[int, str, str]]
-WIDE = {"COLUMNS": "200", "TERMINAL_WIDTH": "200", "NO_COLOR": "1"}
+WIDE = {"COLUMNS": "200", "NO_COLOR": "1"}
+
+RUNS_TWICE = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
+"""An app that a test has imported is run as __main__ beside it; in a process of its own it never is."""
 
 
 def plain_text(text: str) -> str:
@@ -127,8 +130,9 @@ def test_runs_can_be_listed_shown_and_compared(t4dm: Cli, finished_run: RunResul
     assert "done" in out
     code, out, _ = t4dm("runs", "show", folder)
     assert code == 0
-    assert "experiment=smoke" in out
-    assert "16" not in out.split("window")[0]
+    assert "1234" in out
+    assert f"{folder / 'report.html'}" in out
+    assert "2 windows" in out
     code, out, _ = t4dm("runs", "diff", folder, folder)
     assert code == 0
     assert "the same settings and results" in out
@@ -181,6 +185,7 @@ def test_an_unknown_item_or_store_is_one_line(t4dm: Cli, store: Path) -> None:
     assert err.count("\n") == 1
 
 
+@RUNS_TWICE
 def test_a_store_locked_by_another_process_is_one_line_and_nothing_is_lost(t4dm: Cli, store: Path) -> None:
     hold = f"with T4DX.open({str(store)!r}, dim=2): print('held', flush=True); input()"
     holder = subprocess.Popen(
@@ -200,6 +205,7 @@ def test_a_store_locked_by_another_process_is_one_line_and_nothing_is_lost(t4dm:
         assert opened.count() == 2
 
 
+@RUNS_TWICE
 def test_hydra_verbs_run_their_app_as_main(t4dm: Cli, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = t4dm("train", "experment=smoke")
     assert code == 1

@@ -37,7 +37,7 @@ def test_every_problem_is_told_at_once_with_its_path() -> None:
         "memory.gate.decay='slow'",
         "model.stack.blokcs",
         "model.stack.width",
-        "data[0]._target_",
+        "data.0._target_",
         "seed",
         "rate",
     ]
@@ -97,15 +97,16 @@ def test_locate_tells_a_missing_module_from_a_missing_package(
 
 def test_build_gives_each_constructor_what_it_has_a_name_for() -> None:
     node = {
-        "_target_": "builtins.dict",
+        "_target_": "t4dm.data.recall_module.RecallDataModule",
         "_partial_": True,
+        "lanes": 4,
         "task": {"_target_": TASK, "_partial_": True, "windows": 3},
-        "whole": {"_target_": TASK, "facts": 1},
+        "held_out": {"_target_": TASK, "facts": 1},
     }
-    built = build(node, facts=2, windows=9, unknown=1)
-    assert (built["task"].windows, built["task"].facts) == (3, 2)  # what the config chose stands
-    assert (built["whole"].windows, built["whole"].facts) == (6, 1)  # not partial: nothing is added
-    assert isinstance(build({"_target_": TASK}), locate(TASK))  # type: ignore[arg-type]
+    built = build(node, encode=len, lanes=9, facts=2, windows=9, unknown=1)
+    assert built.lanes == 4  # what the config chose stands
+    assert (built.task.windows, built.task.facts) == (3, 2)
+    assert (built.held_out.windows, built.held_out.facts) == (6, 1)  # not partial: nothing is added
 
 
 def test_build_hands_over_plain_lists() -> None:
@@ -146,7 +147,7 @@ def test_every_app_composes_and_fits(app: str) -> None:
     cfg = plain(
         compose(app, [] if app == "train" else ["run=somewhere"] if app != "study" else ["runs=somewhere"])
     )
-    assert cfg["paths"]["output"] == "outputs/check"
+    assert cfg["paths"]["output"] == "outputs/composed"
 
 
 @pytest.mark.parametrize("name", EVERY)
@@ -168,7 +169,7 @@ def test_an_ablation_takes_out_one_organ() -> None:
 
     whole = leaves()
     assert leaves("ablation=no_memory")["storage"]["open"] is None
-    assert leaves("ablation=no_sleep")["sleep"]["phases"] is None
+    assert leaves("ablation=no_sleep")["sleep"]["callback"] is None
     spikeless = leaves("ablation=no_spikes")
     assert spikeless["model"]["stack"].pop("neuron") == "gelu"
     assert spikeless == whole
@@ -188,6 +189,9 @@ RUNS = {
         *("phase=three_factor", "ablation=no_sleep", "exam=none"),
     ],
     "text alone": ["data=text", "data.files=['{text}']", "+data.batch_size=2", "exam=none"],
+    "LoRA alone, a long exam cut short": [
+        *("experiment=first_night_full", "ablation=no_stack", "data.lanes=2", "exam.arms=[frozen,lora]"),
+    ],
     "the first night": ["experiment=first_night", "exam.arms=[memory]", "data.lanes=2"],
 }
 DEFAULTS = {
@@ -222,16 +226,15 @@ def test_it_runs(name: str, tmp_path: Path, tiny: list[str]) -> None:
     base = [override for override in tiny if override.lstrip("+").partition("=")[0] not in keys]
     if {"data=text", "data=mixture"} & set(chosen):
         base.remove("+data.lanes=2")
-    if {"ablation=no_memory", "ablation=no_sleep"} & set(chosen):
+    if {"ablation=no_memory", "ablation=no_sleep", "ablation=no_stack"} & set(chosen):
         base.remove("sleep.pressure.items_per_night=4")
     if "exam=none" in chosen:
         base = [override for override in base if "exam." not in override]
     result = train(compose("train", [*base, *chosen], output=tmp_path / "run"))
     assert result.metrics["train/loss"] > 0
     assert (result.folder / "report.html").is_file()
-    assert (result.folder / "store").exists() == (
-        "storage=ram" not in chosen and "ablation=no_memory" not in chosen
-    )
+    unstored = {"storage=ram", "ablation=no_memory", "ablation=no_stack"}
+    assert (result.folder / "store").exists() == (not unstored & set(chosen))
     if "logger=tensorboard" in chosen:
         assert list(result.folder.rglob("events.out.tfevents.*"))
         assert (result.folder / "fit-profile.txt").is_file()
@@ -241,7 +244,8 @@ def test_it_runs(name: str, tmp_path: Path, tiny: list[str]) -> None:
 
 def test_a_logger_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
     import lightning.pytorch.loggers.wandb as module
+    from lightning_utilities.core.imports import RequirementCache
 
-    monkeypatch.setattr(module, "_WANDB_AVAILABLE", False)
+    monkeypatch.setattr(module, "_WANDB_AVAILABLE", RequirementCache("wandb>=9999"))
     with pytest.raises(MissingExtra, match=r"wandb is not installed; run: pip install 't4dm\[wandb\]'"):
         build({"_target_": "lightning.pytorch.loggers.WandbLogger"})

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from t4dm.backbone.load import Backbone
-from t4dm.config import build
+from t4dm.config import build, chosen
 from t4dm.errors import DevicesError
 from t4dm.memory.embedders import document_frequencies
 from t4dm.memory.memory import Memory
@@ -71,15 +71,15 @@ def one_device(c: Plain) -> None:
 def assemble(c: Plain) -> Parts:
     """Load the backbone, make the data, and put the model around the backbone."""
     backbone: Backbone = build(c["model"]["backbone"])
-    if c["model"].get("lora"):
-        backbone = build(c["model"]["lora"], backbone=backbone)
+    for lora in chosen({"": c["model"].get("lora")}):
+        backbone = build(lora, backbone=backbone)
     encode: Encode = partial(backbone.tokenizer.encode, add_special_tokens=False)
     pad_id = int(backbone.tokenizer.pad_token_id or 0)
     data = build(c["data"], encode=encode, pad_id=pad_id, end_id=backbone.tokenizer.eos_token_id)
     model = build(
         c["model"]["memory_lm"],
         backbone=backbone,
-        stack=build(c["model"]["stack"]) if c["model"].get("stack") else None,
+        stack=next((build(node) for node in chosen({"": c["model"].get("stack")})), None),
         embedder=build(c["model"]["embedder"], **_word_counts(data, backbone)),
     )
     return Parts(model.to(backbone.device), data, build(c["model"]["writer"]), encode, pad_id)

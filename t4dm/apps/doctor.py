@@ -121,7 +121,7 @@ def _tiny_shape() -> Shape:
 
 
 def _stack_parameters(node: Mapping[str, Any] | None) -> int:
-    if not node:
+    if not node or "_target_" not in node:
         return 0
     options = {key: value for key, value in node.items() if not key.startswith("_")}
     with torch.device("meta"):

@@ -13,7 +13,7 @@ from t4dm.apps import exam, finished
 from t4dm.apps.assembly import streams
 from t4dm.apps.job import app, guarded, run
 from t4dm.apps.summary import peak_memory_mib
-from t4dm.config import build, check, plain
+from t4dm.config import build, check, chosen, plain
 from t4dm.training.callbacks.progress import RunBar
 from t4dm.training.run_record import RunRecord
 from t4dm.viz.closing_table import closing_table
@@ -33,7 +33,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
         folder, config=c, seed=c["seed"], app="evaluate", experiment=trained.config["name"], parent=c["run"]
     ) as record:
         rngs = streams(c["seed"])
-        phases = [build(phase) for phase in (trained.config["sleep"]["phases"] or {}).values() if phase]
+        phases = [build(phase) for phase in chosen(trained.config["sleep"]["phases"])]
         with RunBar() as bar:
             scores = exam.sit(
                 trained.config, trained.parts, folder=folder, phases=phases, rng=rngs.exam, bar=bar

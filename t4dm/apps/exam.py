@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from t4dm.apps.assembly import Parts, Plain, open_store, port
-from t4dm.config import build
+from t4dm.config import build, chosen
 from t4dm.evaluation.recall import RecallExam, RecallScores
 from t4dm.sleep.cycle import run_cycle
 from t4dm.sleep.night import Phase
@@ -65,7 +65,7 @@ def sit(
 
 def _arms(c: Plain, memory: object | None) -> list[Any]:
     """Without a store or a stack there is nothing to switch on, shuffle or put to sleep."""
-    stack, sleeps = c["model"].get("stack") is not None, bool(c["sleep"]["phases"])
+    stack, sleeps = bool(chosen({"": c["model"].get("stack")})), bool(chosen(c["sleep"]["phases"]))
     possible = {
         "no_memory": stack,
         "memory": stack and memory is not None,

@@ -11,7 +11,7 @@ from rich.console import Console
 from t4dm.apps import finished
 from t4dm.apps.assembly import open_store, port, streams
 from t4dm.apps.job import app, guarded, run
-from t4dm.config import build, check, plain
+from t4dm.config import build, check, chosen, plain
 from t4dm.errors import NothingToSleepOnError
 from t4dm.sleep.cycle import run_cycle
 from t4dm.sleep.report import SleepReport
@@ -29,7 +29,7 @@ def sleep(cfg: DictConfig) -> SleepReport:
     """
     check(cfg)
     c, folder = plain(cfg), Path(cfg.paths.output)
-    phases = [build(phase) for phase in (c["sleep"]["phases"] or {}).values() if phase]
+    phases = [build(phase) for phase in chosen(c["sleep"]["phases"])]
     trained, rngs, clock = finished.load(Path(c["run"]), changes={}), streams(c["seed"]), EventClock()
     with (
         RunRecord.open(

