@@ -6,11 +6,10 @@ The tests pass a simulated twin that loses unsynced writes and fails the k-th ca
 from __future__ import annotations
 
 import errno
-import io
 import os
 import shutil
 from pathlib import Path
-from typing import Any, Final, Protocol, final
+from typing import Final, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,7 +54,7 @@ class FileSystem(Protocol):
     def link(self, source: str, target: str) -> None: ...
     def unlink(self, path: str) -> None: ...
     def remove_tree(self, path: str) -> None: ...
-    def map_array(self, path: str) -> NDArray[Any]: ...
+    def map_bytes(self, path: str) -> NDArray[np.uint8]: ...
     def lock(self, path: str, owner: str) -> Lock | str: ...
     def token(self, size: int) -> bytes: ...
 
@@ -160,14 +159,9 @@ class OsFileSystem:
     def remove_tree(self, path: str) -> None:
         shutil.rmtree(path, ignore_errors=True)
 
-    def map_array(self, path: str) -> NDArray[Any]:
-        """A read-only memory map of a .npy file; pages come in when they are touched."""
-        array: NDArray[Any]
-        try:
-            array = np.load(path, mmap_mode="r", allow_pickle=False)
-        except ValueError:  # nothing to map in an array without elements
-            array = np.load(io.BytesIO(self.read(path)), allow_pickle=False)
-        return array
+    def map_bytes(self, path: str) -> NDArray[np.uint8]:
+        """A read-only memory map: pages come in when they are touched, and outlive the name of the file."""
+        return np.memmap(path, np.uint8, mode="r")
 
     def lock(self, path: str, owner: str) -> Lock | str:
         """The lock, or what the file says about who holds it. The file is never deleted."""

@@ -2,13 +2,14 @@
 
 An id dictionary sorted by hash gives every id a code; items and edges hold codes. Item rows lie in order of
 insertion, edge rows sorted by (source, target), so the edges of a node are one slice. Texts are one byte blob
-with offsets. Vectors and texts are mapped, their checksums are compared when they are first touched; all
-other files are read and checked at open.
+with offsets. Vectors and texts are mapped at open, so that a reader keeps them when a compaction unlinks the
+files; their checksums are compared when they are first touched. All other files are checked at open.
 """
 
 from __future__ import annotations
 
 import io
+import math
 import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
@@ -24,6 +25,7 @@ from t4dm.t4dx.fs import FileSystem
 from t4dm.t4dx.manifest import FileEntry, SegmentEntry, segment_folder
 from t4dm.t4dx.tables import EDGE_COLUMNS, ITEM_COLUMNS, Array, Draft, Source, View
 
+_HEADER: Final = 512  # bytes that surely hold the header of a .npy file with a plain dtype
 _LAZY: Final = ("vectors.npy", "texts.npy", "props.npy")
 
 
@@ -168,18 +170,11 @@ def load(fs: FileSystem, folder: str, entry: SegmentEntry) -> Draft:
     crcs = {file.name: file.crc for file in entry.files}
 
     def column(name: str) -> Array:
-        data = fs.read(f"{root}/{name}")
-        if zlib.crc32(data) != crcs.get(name):
-            raise CorruptionError(f"{root}/{name}", "its checksum is wrong")
-        values: Array = np.load(io.BytesIO(data), allow_pickle=False)
-        return values
+        return _parse(memoryview(fs.read(f"{root}/{name}")), f"{root}/{name}", crcs.get(name))
 
     def blob(name: str) -> Callable[[], Array]:
-        def touch() -> Array:
-            check_crc(fs, f"{root}/{name}", crcs[name])
-            return fs.map_array(f"{root}/{name}")
-
-        return touch
+        mapped = fs.map_bytes(f"{root}/{name}")
+        return lambda: _parse(mapped.data, f"{root}/{name}", crcs.get(name))
 
     source = Segment(entry, column, {name: blob(name) for name in _LAZY})
     items = {name: column(f"item_{name}.npy") for name in ITEM_COLUMNS if name != "alive"}
@@ -188,17 +183,21 @@ def load(fs: FileSystem, folder: str, entry: SegmentEntry) -> Draft:
     return Draft(source, items, edges, entry.items, entry.edges, folded=entry.folded)
 
 
-def check_crc(fs: FileSystem, path: str, crc: int) -> None:
-    """Read a file and compare its checksum."""
-    if zlib.crc32(fs.read(path)) != crc:
-        raise CorruptionError(path, "its checksum is wrong")
-
-
 def npy_bytes(column: Array) -> bytes:
     """An array as the bytes of a .npy file."""
     buffer = io.BytesIO()
     np.save(buffer, column, allow_pickle=False)
     return buffer.getvalue()
+
+
+def _parse(data: memoryview, path: str, crc: int | None) -> Array:
+    """The array in the bytes of a .npy file, sharing them; raises CorruptionError for a wrong checksum."""
+    if zlib.crc32(data) != crc:
+        raise CorruptionError(path, "its checksum is wrong")
+    head = io.BytesIO(bytes(data[:_HEADER]))
+    np.lib.format.read_magic(head)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(head)
+    return np.frombuffer(data, dtype, count=math.prod(shape), offset=head.tell()).reshape(shape)
 
 
 def _codes(names: set[str]) -> dict[str, int]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import io
 import random
 from dataclasses import dataclass, field
 
@@ -79,8 +78,8 @@ class SimulatedFileSystem:
     def read(self, path):
         return bytes(self._file(path).data)
 
-    def map_array(self, path):
-        return np.load(io.BytesIO(self.read(path)), allow_pickle=False)
+    def map_bytes(self, path):
+        return np.frombuffer(self.read(path), np.uint8)
 
     def mkdir(self, path):
         node = self.root

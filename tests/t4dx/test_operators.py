@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from t4dm.t4dx.operators import IDENTITY, AffineClip, add, approach_one, assign, scale
@@ -17,6 +17,7 @@ operators = st.builds(
 )
 
 
+@settings(max_examples=60, deadline=None)
 @given(operators, operators, operators, st.floats(-1, 2))
 def test_composition_is_applying_one_after_the_other(
     f: AffineClip, g: AffineClip, h: AffineClip, x: float

@@ -148,6 +148,19 @@ def test_compaction_changes_no_answer_and_drops_what_was_deleted() -> None:
     assert store.stats()["manifest"] == manifest, "a compacted store is left alone"
 
 
+def test_a_snapshot_still_reads_files_that_a_compaction_has_unlinked(tmp_path: Path) -> None:
+    with T4DX.open(tmp_path / "s", dim=2, options=Options(durability="os")) as store:
+        for name in "ab":
+            store.insert(Item(id=name, vector=np.ones(2), content=f"text of {name}"))
+            store.flush()
+        before = store.snapshot()
+        store.delete("a")
+        store.compact()
+        assert len(list((tmp_path / "s" / "segments").iterdir())) == 1
+        assert before.search(np.ones(2), 5).ids == ["a", "b"]
+        assert before.get("a").content == "text of a"
+
+
 def test_many_flushes_keep_segments_and_deltas_few() -> None:
     store = fresh(max_segments=4, max_deltas=2, memtable_items=4)
     for n in range(80):
