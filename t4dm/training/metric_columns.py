@@ -7,26 +7,26 @@ its columns move. So whatever a run will log is named before its first step, wit
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
-import lightning.pytorch as pl
 from lightning.pytorch.loggers import CSVLogger
 
 from t4dm.training.metrics_csv import MetricsCsv
 
 
-def open_columns(trainer: pl.Trainer, names: Iterable[str]) -> None:
+def open_columns(trainer: Any, names: Iterable[str]) -> None:
     """Log NaN under `names` and the `metric_names` of every callback, to those loggers that write a CSV."""
     every = [
         *names,
         *(name for callback in trainer.callbacks for name in getattr(callback, "metric_names", ())),
     ]
-    nothing = {name: float("nan") for name in ("epoch", *dict.fromkeys(every))}
+    nothing: dict[str, Any] = {name: float("nan") for name in ("epoch", *dict.fromkeys(every))}
     for logger in trainer.loggers:
         if isinstance(logger, CSVLogger | MetricsCsv):
             logger.log_metrics(nothing, step=trainer.global_step)
 
 
-def log_now(trainer: pl.Trainer, values: Mapping[str, float]) -> None:
+def log_now(trainer: Any, values: Mapping[str, float]) -> None:
     """Log at the current step, whatever `log_every_n_steps` says; for what happens rarely."""
     for logger in trainer.loggers:
         logger.log_metrics({"epoch": trainer.current_epoch, **values}, step=trainer.global_step)

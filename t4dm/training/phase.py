@@ -143,7 +143,8 @@ class Phase(pl.LightningModule, ABC):
     def on_fit_start(self) -> None:
         """Dropout and checkpointing look at `training`; the frozen backbone comes in eval mode."""
         self.model.train()
-        self._recall = RecentMean(size=self.trainer.log_every_n_steps)
+        trainer: Any = self.trainer
+        self._recall = RecentMean(size=trainer.log_every_n_steps)
 
     def on_train_start(self) -> None:
         """Open the columns of metrics.csv; put the generators back where a checkpoint left them."""
@@ -188,7 +189,7 @@ class Phase(pl.LightningModule, ABC):
         counted = float(self._sums.get(count, 0.0))
         return float(self._sums[total]) / counted if counted else float("nan")
 
-    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:  # type: ignore[override]
         """What learns, by the model's own names."""
         return {name: tensor for name, tensor in self.model.state_dict().items() if name in self._kept}
 

@@ -67,7 +67,7 @@ class SurrogatePhase(Phase):
         self.log_step(wake, batch, {"train/learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"]})
         return {"loss": wake.loss, "output": slim(wake.output)}
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> Any:
         """AdamW with warm-up and cosine, a step at a time."""
         optimizer = torch.optim.AdamW(list(self._groups()), betas=self._betas)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
@@ -78,8 +78,8 @@ class SurrogatePhase(Phase):
     def _steps(self) -> float:
         """All steps of the training.
 
-        Asked for in `configure_optimizers`, it would open the data before Lightning has put it back to its position,
-        and a resumed epoch would begin anew.
+        Asked for in `configure_optimizers`, it would open the data before Lightning has put it back to its
+        position, and a resumed epoch would begin anew.
         """
         return self.trainer.estimated_stepping_batches
 

@@ -33,7 +33,8 @@ class ThreeFactorPhase(Phase):
         model, memory, clock: see `Phase`.
         lr: learning rate.
         signal: where the third factor comes from.
-        trace_decay: lambda per token, what eligibility keeps.
+        trace_decay: lambda per token, what eligibility keeps. With `signal="loss"` it is the plain sum over
+            the batch, of which nothing is kept for the next.
         max_dw: largest change of one element in one step.
         max_drift: largest relative change of a weight matrix in a day.
         ne_gain: how much more a surprising batch teaches, with `signal="loss"`.
@@ -51,7 +52,7 @@ class ThreeFactorPhase(Phase):
         clock: EventClock | None = None,
         lr: float = 1e-2,
         signal: Literal["reward", "loss"] = "reward",
-        trace_decay: float = 1.0,
+        trace_decay: float = 0.98,
         max_dw: float = 1e-3,
         max_drift: float = 0.01,
         ne_gain: float = 0.5,
@@ -62,8 +63,8 @@ class ThreeFactorPhase(Phase):
             raise NothingToTrainError
         self.automatic_optimization = False
         self._signal, self._ne_gain, self._kept_share = signal, ne_gain, memory_of_loss
-        self._rule = {"lr": lr, "trace_decay": trace_decay, "max_dw": max_dw, "max_drift": max_drift}
-        self._trace_decay = trace_decay
+        self._rule = {"lr": lr, "max_dw": max_dw, "max_drift": max_drift}
+        self._trace_decay = 1.0 if signal == "loss" else trace_decay
         self.synapses = model.stack.synapses()
         learning = {id(synapse.linear.weight) for synapse in self.synapses}
         for parameter in model.parameters():
@@ -79,6 +80,8 @@ class ThreeFactorPhase(Phase):
         """Read the batch while synapses take note, then let the third factor speak."""
         optimizer: Any = self.optimizers()
         rule: ThreeFactor = optimizer.optimizer
+        if batch_idx == 0:  # Lightning calls no epoch hook after a resume at an epoch's last batch
+            rule.new_cycle()
         wake = self._listen(batch, rule)
         modulator = self._modulator(float(wake.ce.detach()), rule)
         rule.set_modulator(modulator)
@@ -95,15 +98,8 @@ class ThreeFactorPhase(Phase):
         rule.param_groups[0].update(loss_mean=math.nan, loss_variance=0.0)
         return rule
 
-    def on_train_epoch_start(self) -> None:
-        """The next day may change as much again."""
-        self._new_day()
-
     def after_night(self, report: SleepReport) -> None:
         """The next day may change as much again."""
-        self._new_day()
-
-    def _new_day(self) -> None:
         self.optimizers().optimizer.new_cycle()  # type: ignore[union-attr]
 
     def _listen(self, batch: Batch, rule: ThreeFactor) -> Wake:
@@ -117,6 +113,9 @@ class ThreeFactorPhase(Phase):
             wake = self.wake(batch)
             if learns_from_loss:
                 self.manual_backward(wake.ce)
+        if learns_from_loss:
+            for state in rule.state.values():
+                state["eligibility"].zero_()
         tokens = torch.count_nonzero(batch["attention_mask"])
         tape.deposit(rule, scale=1.0 if learns_from_loss else 1.0 / max(1, int(tokens)))
         self.zero_grad()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -26,11 +27,12 @@ from t4dm.memory.temporal_gate import TemporalGate
 from t4dm.model import MemoryLM
 from t4dm.model.writer import MemoryWriter, gate_features
 from t4dm.spiking.stack import CorticalStack
-from t4dm.t4dx import T4DX
+from t4dm.t4dx import T4DX, Options
 from t4dm.training.bundle_io import BundleIO
 from t4dm.training.event_clock import EventClock
 
 DIM = 32
+FAST = Options(durability="os")
 
 
 @lru_cache(maxsize=1)
@@ -59,6 +61,10 @@ class World:
     @property
     def store(self) -> T4DX:
         return self.memory.store
+
+    def read_night(self, number: int = -1) -> dict[str, Any]:
+        """A line of nights.jsonl."""
+        return json.loads((self.folder / "nights.jsonl").read_text().splitlines()[number])
 
     def writer(self, **options: Any) -> MemoryWriter:
         return MemoryWriter(gate=TemporalGate(weights=gate_features()), **options)
@@ -103,7 +109,9 @@ def make_world(tmp_path: Path) -> Iterator[Callable[..., World]]:
             clock = EventClock()
             folder = tmp_path / name
             folder.mkdir(exist_ok=True)
-            opened = exits.enter_context(T4DX.open(str(store or folder / "store"), dim=DIM, clock=clock))
+            opened = exits.enter_context(
+                T4DX.open(store or folder / "store", dim=DIM, options=FAST, clock=clock)
+            )
             memory = Memory(opened, clock=clock, rng=np.random.default_rng(7))
             task = RecallTask(windows=3, facts=2, questions=1, distances=(1, 2), distractors=0, entities=4)
             data = RecallDataModule(

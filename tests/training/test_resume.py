@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 from pathlib import Path
 
@@ -41,7 +40,16 @@ class Watch(pl.Callback):
         self.losses.append(float(outputs["loss"]))
 
 
-def train(world, watch, *, kind=SurrogatePhase, every: int = 2, resume: Path | None = None, **options):
+def train(
+    world,
+    watch,
+    *,
+    kind=SurrogatePhase,
+    every: int = 2,
+    resume: Path | None = None,
+    validate: int = 0,
+    **options,
+):
     module = kind(model=world.model, memory=world.memory, clock=world.clock, **options)
     callbacks = [
         MemoryWriteCallback(writer=world.writer(patience=4)),
@@ -50,7 +58,7 @@ def train(world, watch, *, kind=SurrogatePhase, every: int = 2, resume: Path | N
         InterruptCallback(folder=world.folder),
         ModelCheckpoint(dirpath=world.folder / "checkpoints", every_n_train_steps=every, save_top_k=-1),
     ]
-    trainer = world.trainer(*callbacks, max_epochs=3, enable_checkpointing=True)
+    trainer = world.trainer(*callbacks, max_epochs=3, enable_checkpointing=True, limit_val_batches=validate)
     trainer.fit(module, world.data, ckpt_path=resume)
     return module, trainer
 
@@ -73,15 +81,15 @@ def contents(store) -> list[tuple]:
 @pytest.mark.parametrize("kind", [SurrogatePhase, ThreeFactorPhase])
 @pytest.mark.parametrize("cut", [2, 3])
 def test_a_killed_training_resumes_to_the_same_losses_weights_and_memories(make_world, kind, cut):
-    model = {"dropout": 0.1}
+    model, options = {"dropout": 0.1}, {"kind": kind, "every": cut, "validate": cut - 2}
     whole = make_world("whole", **model)
     straight, killed, resumed = Watch(), Watch(fail_at=cut), Watch()
-    expected, _ = train(whole, straight, kind=kind, every=cut)
+    expected, _ = train(whole, straight, **options)
     with pytest.raises(RuntimeError, match="power cut"):
-        train(make_world("cut", **model), killed, kind=kind, every=cut)
+        train(make_world("cut", **model), killed, **options)
     bundle = next((whole.folder.parent / "cut" / "checkpoints").glob(f"*step={cut}.ckpt"))
     rest = go_on(make_world, "rest", bundle, **model)
-    module, trainer = train(rest, resumed, kind=kind, every=cut, resume=bundle)
+    module, trainer = train(rest, resumed, **options, resume=bundle)
     assert killed.losses + resumed.losses == pytest.approx(straight.losses, abs=1e-6)
     assert len(straight.losses) == trainer.global_step == 9
     for name, tensor in expected.state_dict().items():
@@ -141,7 +149,8 @@ def test_top_k_and_save_last_work_on_folders(make_world):
     folder = world.folder / "checkpoints"
     for save_last, is_link in (("link", True), (True, False)):
         keep = ModelCheckpoint(dirpath=folder, monitor="val/loss", save_top_k=2, save_last=save_last)
-        world.trainer(keep, max_epochs=4, enable_checkpointing=True).fit(module, world.data)
+        options = {"max_epochs": 4, "limit_train_batches": 1, "limit_val_batches": 1}
+        world.trainer(keep, enable_checkpointing=True, **options).fit(module, world.data)
         assert (folder / "last.ckpt").is_symlink() == is_link
         assert inspect_bundle(folder / "last.ckpt").lsn is not None
         assert len(list(folder.iterdir())) == 3
@@ -194,8 +203,7 @@ def test_the_night_comes_before_the_checkpoint_of_the_same_hook(make_world):
     )
     trainer.fit(module, world.data)
     assert sleep.nights == 1
-    night = json.loads((world.folder / "nights.jsonl").read_text())
-    assert night["step"] == trainer.global_step == 6
+    assert world.read_night()["step"] == trainer.global_step == 6
     info = inspect_bundle(Path(keep.best_model_path))
     assert info.lsn == world.store.lsn
     saved = BundleIO().load_checkpoint(info.path)["callbacks"]

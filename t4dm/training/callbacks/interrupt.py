@@ -30,37 +30,37 @@ class InterruptCallback(Checkpoint):
         self._folder = Path(folder) / "checkpoints"
         self._shutdown: Shutdown | None = None
 
-    def setup(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+    def setup(self, trainer: Any, module: pl.LightningModule, stage: str) -> None:
         """Take the signals over, for as long as the fit runs."""
         if stage == "fit":
             self._shutdown = Shutdown().__enter__()
 
-    def teardown(self, trainer: pl.Trainer, module: pl.LightningModule, stage: str) -> None:
+    def teardown(self, trainer: Any, module: pl.LightningModule, stage: str) -> None:
         """Give the signals back."""
         self._release()
 
-    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: Any, module: pl.LightningModule, exception: BaseException) -> None:
         """Lightning calls no teardown then."""
         self._release()
 
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: Any, module: pl.LightningModule) -> None:
         """So that there is something to resume from the first second on."""
         if trainer.ckpt_path is None and not trainer.fast_dev_run:
             trainer.save_checkpoint(self._folder / START)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Any, *_: Any) -> None:
         """Stop here if asked to."""
         self._stop_if_asked(trainer)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_train_epoch_end(self, trainer: Any, module: pl.LightningModule) -> None:
         """Stop here if asked to."""
         self._stop_if_asked(trainer)
 
-    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: Any, module: pl.LightningModule) -> None:
         """Stop here if asked to."""
         self._stop_if_asked(trainer)
 
-    def _stop_if_asked(self, trainer: pl.Trainer) -> None:
+    def _stop_if_asked(self, trainer: Any) -> None:
         if self._shutdown is None or not self._shutdown.requested:
             return
         if not trainer.sanity_checking and not trainer.fast_dev_run:

@@ -12,9 +12,12 @@ import numpy as np
 
 from t4dm.memory.memory import Memory
 from t4dm.model.writer import MemoryWriter, Written
-from t4dm.t4dx import T4DX
-from t4dm.training.phase import Batch, Phase
+from t4dm.t4dx import T4DX, Options
+from t4dm.training.phase import Batch
 from t4dm.training.recent import RecentMean
+
+RAM = "/dev/shm" if Path("/dev/shm").is_dir() else None
+"""Where a scratch memory lies; it need not outlive anything."""
 
 
 @final
@@ -40,12 +43,12 @@ class MemoryWriteCallback(pl.Callback):
         self._scratch: ExitStack | None = None
         self._awake: Memory | None = None
 
-    def on_fit_start(self, trainer: pl.Trainer, module: Phase) -> None:
+    def on_fit_start(self, trainer: Any, module: Any) -> None:
         """Means over as many steps as lie between two logged ones."""
         self._rate, self._tau = (RecentMean(size=trainer.log_every_n_steps) for _ in range(2))
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, module: Phase, outputs: Any, batch: Batch, batch_idx: int
+        self, trainer: Any, module: Any, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Write."""
         if module.memory is not None:
@@ -60,7 +63,7 @@ class MemoryWriteCallback(pl.Callback):
         }
         module.log_dict(values, on_step=True, on_epoch=False, batch_size=1)
 
-    def on_validation_start(self, trainer: pl.Trainer, module: Phase) -> None:
+    def on_validation_start(self, trainer: Any, module: Any) -> None:
         """Put a scratch memory in the place of the real one."""
         if module.memory is not None:
             self._awake, self._scratch = module.memory, ExitStack()
@@ -68,8 +71,8 @@ class MemoryWriteCallback(pl.Callback):
 
     def on_validation_batch_end(
         self,
-        trainer: pl.Trainer,
-        module: Phase,
+        trainer: Any,
+        module: Any,
         outputs: Any,
         batch: Batch,
         batch_idx: int,
@@ -79,14 +82,14 @@ class MemoryWriteCallback(pl.Callback):
         if module.memory is not None:
             self.writer.write(module.model, module.memory, batch, outputs["output"], learn=False)
 
-    def on_validation_end(self, trainer: pl.Trainer, module: Phase) -> None:
+    def on_validation_end(self, trainer: Any, module: Any) -> None:
         """Wake up to the real memory."""
         if self._scratch is not None:
             module.memory = self._awake
             self._scratch.close()
             self._scratch = self._awake = None
 
-    def on_exception(self, trainer: pl.Trainer, module: Phase, exception: BaseException) -> None:
+    def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:
         """A validation that failed leaves no scratch memory behind."""
         self.on_validation_end(trainer, module)
 
@@ -116,8 +119,13 @@ class _ScratchMemory:
 
     def __enter__(self) -> Memory:
         self._exit = ExitStack()
-        folder = self._exit.enter_context(tempfile.TemporaryDirectory(prefix="t4dm-"))
-        store = T4DX.open(str(Path(folder) / "store"), dim=self._like.store.dim, clock=self._like.clock)
+        folder = self._exit.enter_context(tempfile.TemporaryDirectory(prefix="t4dm-", dir=RAM))
+        store = T4DX.open(
+            Path(folder) / "store",
+            dim=self._like.store.dim,
+            options=Options(durability="os"),
+            clock=self._like.clock,
+        )
         self._exit.enter_context(store)
         return Memory(store, clock=self._like.clock, rng=np.random.default_rng(self._seed))
 

@@ -76,7 +76,9 @@ class RunBar:
 
     def advance(self, steps: int = 1, figures: str | None = None) -> None:
         """Go on by some steps; `figures` are shown at the end of the line."""
-        self._progress.update(self._task, advance=steps, **({} if figures is None else {"figures": figures}))
+        self._progress.advance(self._task, steps)
+        if figures is not None:
+            self._progress.update(self._task, figures=figures)
 
     def name(self, name: str) -> None:
         """Change what the bar says it does; the steps stay."""
@@ -114,7 +116,7 @@ class ProgressCallback(ProgressBar):
         if self._enabled:
             self.bar.line(kwargs.get("sep", " ").join(map(str, args)))
 
-    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_train_start(self, trainer: Any, module: pl.LightningModule) -> None:
         """Begin at the step where a resumed training stands."""
         if not self._enabled:
             return
@@ -124,26 +126,26 @@ class ProgressCallback(ProgressBar):
         done = trainer.fit_loop.epoch_loop.total_batch_idx + 1
         self.bar.stage("wake", total=_batches(trainer), done=done)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+    def on_train_batch_end(self, trainer: Any, module: pl.LightningModule, *_: Any) -> None:
         """One batch further, with the figures of the moment."""
         if self._enabled:
             self.bar.advance(figures=_figures(trainer))
 
-    def on_validation_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_validation_start(self, trainer: Any, module: pl.LightningModule) -> None:
         """Say so."""
         if self._enabled:
             self.bar.name("validate")
 
-    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: Any, module: pl.LightningModule) -> None:
         """Back to training."""
         if self._enabled:
             self.bar.name("wake")
 
-    def on_train_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    def on_train_end(self, trainer: Any, module: pl.LightningModule) -> None:
         """Close a bar of its own."""
         self._close()
 
-    def on_exception(self, trainer: pl.Trainer, module: pl.LightningModule, exception: BaseException) -> None:
+    def on_exception(self, trainer: Any, module: pl.LightningModule, exception: BaseException) -> None:
         """Lightning calls no teardown then."""
         self._close()
 
@@ -153,7 +155,7 @@ class ProgressCallback(ProgressBar):
             self.bar.__exit__(None, None, None)
 
 
-def _batches(trainer: pl.Trainer) -> float:
+def _batches(trainer: Any) -> float:
     """Batches of the whole training, as far as it is known."""
     by_epochs = (
         math.inf if trainer.max_epochs in (None, -1) else trainer.max_epochs * trainer.num_training_batches
@@ -162,6 +164,6 @@ def _batches(trainer: pl.Trainer) -> float:
     return min(by_epochs, by_steps)
 
 
-def _figures(trainer: pl.Trainer) -> str:
+def _figures(trainer: Any) -> str:
     shown = ((form, trainer.callback_metrics.get(name)) for name, form in SHOWN.items())
     return "  ".join(form.format(float(v)) for form, v in shown if v is not None and math.isfinite(float(v)))

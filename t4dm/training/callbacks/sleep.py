@@ -18,7 +18,7 @@ from t4dm.sleep.pressure import SleepPressure
 from t4dm.sleep.report import SleepReport
 from t4dm.training.callbacks.memory_write import MemoryWriteCallback
 from t4dm.training.metric_columns import log_now
-from t4dm.training.phase import Batch, Phase
+from t4dm.training.phase import Batch
 
 log = logging.getLogger("t4dm.sleep")
 
@@ -64,24 +64,26 @@ class SleepCallback(pl.Callback):
         self._file, self._seed, self._at = Path(folder) / "nights.jsonl", seed, at
         self.nights = self.replayed = self.pruned = self.prototypes = 0
         self.seconds = 0.0
-        self._counted = 0
+        self._counted, self._epoch_ending = 0, False
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, module: Phase, outputs: Any, batch: Batch, batch_idx: int
+        self, trainer: Any, module: Any, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Grow tired of what was written; sleep if nights may begin here."""
         written = sum(c.written for c in trainer.callbacks if isinstance(c, MemoryWriteCallback))
         self.pressure.record(written - self._counted, float(outputs["loss"]), now=self._now(module))
-        self._counted = written
+        self._counted, self._epoch_ending = written, trainer.is_last_batch
         if self._at == "batch":
             self._sleep_if_due(trainer, module)
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, module: Phase) -> None:
-        """A night still due: training was resumed from a checkpoint between the last batch and the night."""
-        self._sleep_if_due(trainer, module)
+    def on_train_start(self, trainer: Any, module: Any) -> None:
+        """Make up for a night that a checkpoint between an epoch's last batch and its end has cut off."""
+        if self._epoch_ending:
+            self._sleep_if_due(trainer, module)
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, module: Phase) -> None:
+    def on_train_epoch_end(self, trainer: Any, module: Any) -> None:
         """Sleep if it is due."""
+        self._epoch_ending = False
         self._sleep_if_due(trainer, module)
 
     def state_dict(self) -> dict[str, Any]:
@@ -90,6 +92,7 @@ class SleepCallback(pl.Callback):
         return {name: getattr(self, name) for name in names} | {
             "pressure": self.pressure.state_dict(),
             "counted": self._counted,
+            "epoch_ending": self._epoch_ending,
         }
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -97,18 +100,18 @@ class SleepCallback(pl.Callback):
         for name in ("nights", "replayed", "pruned", "prototypes", "seconds"):
             setattr(self, name, state_dict[name])
         self.pressure.load_state_dict(state_dict["pressure"])
-        self._counted = state_dict["counted"]
+        self._counted, self._epoch_ending = state_dict["counted"], state_dict["epoch_ending"]
 
-    def _now(self, module: Phase) -> float:
+    def _now(self, module: Any) -> float:
         if self._clock is not None:
             return self._clock()
         return 0.0 if module.memory is None else module.memory.clock()
 
-    def _sleep_if_due(self, trainer: pl.Trainer, module: Phase) -> None:
+    def _sleep_if_due(self, trainer: Any, module: Any) -> None:
         if module.memory is not None and self.pressure.due(self._now(module)):
             self._sleep(trainer, module)
 
-    def _sleep(self, trainer: pl.Trainer, module: Phase) -> None:
+    def _sleep(self, trainer: Any, module: Any) -> None:
         assert module.memory is not None
         clock = self._clock or module.memory.clock
         rng = np.random.default_rng([self._seed, self.nights])
@@ -137,7 +140,7 @@ class SleepCallback(pl.Callback):
             file.flush()
             os.fsync(file.fileno())
 
-    def _say(self, trainer: pl.Trainer, report: SleepReport) -> None:
+    def _say(self, trainer: Any, report: SleepReport) -> None:
         line = night_line(self.nights, report, step=trainer.global_step)
         log.info(line)
         if trainer.progress_bar_callback is not None:

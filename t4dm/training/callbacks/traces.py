@@ -13,7 +13,7 @@ from torch import nn
 
 from t4dm.spiking.recorder import SpikeRecorder
 from t4dm.training.callbacks.memory_write import MemoryWriteCallback
-from t4dm.training.phase import Batch, Phase
+from t4dm.training.phase import Batch
 
 
 @final
@@ -39,7 +39,7 @@ class TracesCallback(pl.Callback):
         self._example: dict[str, Any] | None = None
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, module: Phase, outputs: Any, batch: Batch, batch_idx: int
+        self, trainer: Any, module: Any, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """Sample. List this callback after MemoryWriteCallback, or tau is that of the batch before."""
         done = next((c.latest for c in trainer.callbacks if isinstance(c, MemoryWriteCallback)), None)
@@ -55,16 +55,16 @@ class TracesCallback(pl.Callback):
                 float(done.kept.mean()) if done is not None and len(done.kept) else float("nan")
             )
 
-    def on_train_end(self, trainer: pl.Trainer, module: Phase) -> None:
+    def on_train_end(self, trainer: Any, module: Any) -> None:
         """Record the example and write the file."""
         self._write(self._spikes(module))
 
-    def on_exception(self, trainer: pl.Trainer, module: Phase, exception: BaseException) -> None:
+    def on_exception(self, trainer: Any, module: Any, exception: BaseException) -> None:
         """Write what there is; the model may be in no state to be run."""
         if self._steps:
             self._write({})
 
-    def _spikes(self, module: Phase) -> dict[str, NDArray[Any]]:
+    def _spikes(self, module: Any) -> dict[str, NDArray[Any]]:
         model, example = module.model, self._example
         if model.stack is None or example is None:
             return {}
