@@ -21,9 +21,10 @@ import os, sys
 import numpy as np
 from t4dm.t4dx import T4DX, Edge, Item, Options
 def item(number):
-    return Item(id=f"i{number}", vector=np.full(4, number + 1.0, np.float32), content=f"c{number}",
-event_time=1.0) store = T4DX.open(sys.argv[1], dim=4, options=Options(memtable_items=1000,
-durability=sys.argv[2]), clock=lambda: 1.0) def ack(text):
+    return Item(id=f"i{number}", vector=np.full(4, number + 1.0), content=f"c{number}", event_time=1.0)
+options = Options(memtable_items=1000, durability=sys.argv[2])
+store = T4DX.open(sys.argv[1], dim=4, options=options, clock=lambda: 1.0)
+def ack(text):
     print(text, flush=True)
 """
 
