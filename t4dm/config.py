@@ -94,7 +94,10 @@ def build(node: Mapping[str, Any], **given: Any) -> Any:
     fitting = {
         key: value for key, value in given.items() if key in takes and key not in {*parts, *make.keywords}
     }
-    return make(**parts, **fitting) if parts or node.get("_partial_") else make()
+    try:
+        return make(**parts, **fitting) if parts or node.get("_partial_") else make()
+    except ModuleNotFoundError as error:
+        raise _missing_extra(error) from None
 
 
 def _instantiate(node: Mapping[str, Any]) -> functools.partial[Any]:
@@ -104,17 +107,15 @@ def _instantiate(node: Mapping[str, Any]) -> functools.partial[Any]:
             made: functools.partial[Any] = hydra.utils.instantiate(node, _convert_="all")
             return made
     except InstantiationException as error:
-        raise _reason(error) from None
+        if isinstance(error.__cause__, T4DMError | OSError):
+            raise error.__cause__ from None
+        raise
 
 
-def _reason(error: InstantiationException) -> Exception:
-    """What the constructor raised; a missing optional package by the extra that brings it."""
-    cause = error.__cause__
-    if isinstance(cause, ModuleNotFoundError):
-        for package in OPTIONAL:
-            if package in str(cause):
-                return MissingExtra(package, package)
-    return cause if isinstance(cause, Exception) else error
+def _missing_extra(error: ModuleNotFoundError) -> Exception:
+    """By the extra that brings the package, where it is one of ours."""
+    named = (package for package in OPTIONAL if package in str(error))
+    return next((MissingExtra(package, package) for package in named), error)
 
 
 def check(cfg: DictConfig) -> None:

@@ -228,6 +228,8 @@ def test_it_runs(name: str, tmp_path: Path, tiny: list[str]) -> None:
         base.remove("+data.lanes=2")
     if {"ablation=no_memory", "ablation=no_sleep", "ablation=no_stack"} & set(chosen):
         base.remove("sleep.pressure.items_per_night=4")
+    if "ablation=no_stack" in chosen:
+        base = [override for override in base if "model.stack." not in override]
     if "exam=none" in chosen:
         base = [override for override in base if "exam." not in override]
     result = train(compose("train", [*base, *chosen], output=tmp_path / "run"))
