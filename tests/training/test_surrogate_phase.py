@@ -11,8 +11,9 @@ import pytest
 import torch
 from lightning.pytorch.loggers import CSVLogger
 
+from t4dm.data.mixture import MixtureDataModule
 from t4dm.data.packing import pack
-from t4dm.data.text import text_batch
+from t4dm.data.text import TextDataModule, text_batch
 from t4dm.errors import ModelMismatchError, NothingToTrainError
 from t4dm.sleep.pressure import SleepPressure
 from t4dm.training.callbacks.memory_write import MemoryWriteCallback
@@ -169,6 +170,31 @@ def test_warm_up_is_linear_and_the_cosine_ends_at_its_floor():
     assert factor(54) == pytest.approx(0.55)
     assert factor(104) == factor(500) == pytest.approx(0.1)
     assert warmup_cosine(warmup=0, steps=lambda: math.inf, final=0.1)(10**6) == 1.0
+
+
+def test_a_mixture_trains_and_validates_on_both(make_world, tmp_path):
+    world = make_world()
+    for i in range(8):
+        (tmp_path / f"{i}.txt").write_text(f"The city of Anna is Paris. What is {i}?")
+    text = TextDataModule(
+        encode=world.data.encoder.ids,
+        files=[f"{tmp_path}/*.txt"],
+        length=48,
+        batch_size=2,
+        held_out=0.3,
+        writes=4,
+    )
+    seen = []
+    module = phase(world)
+    wake = module.wake
+    module.wake = lambda batch, **options: seen.append(batch["sessions"][0][:4]) or wake(batch, **options)
+    mixture = MixtureDataModule(recall=world.data, text=text, text_share=0.5)
+    trainer = world.trainer(MemoryWriteCallback(writer=world.writer(threshold=0.0)))
+    trainer.fit(module, mixture)
+    validated = len(world.data.val_dataloader()) + len(text.val_dataloader())
+    assert seen[:-validated] == ["trai", "text"] * 3
+    assert seen[-validated:] == ["val-"] * 3 + ["text"] * (validated - 3)
+    assert all(math.isfinite(float(trainer.callback_metrics[name])) for name in ("val/loss", "text_val/loss"))
 
 
 def test_validation_counts_text_apart_and_weighs_tokens(make_world):
