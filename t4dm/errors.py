@@ -24,14 +24,18 @@ class WindowTooShortError(T4DMError):
 
     def __init__(self, room: int, needed: int, *, what: str = "tokens") -> None:
         field = {"tokens": "data.length", "reads": "data.reads", "writes": "data.writes"}[what]
-        super().__init__(f"a recall window needs {needed} {what} but has room for {room}; set {field}={needed} or more")
+        super().__init__(
+            f"a recall window needs {needed} {what} but has room for {room}; set {field}={needed} or more"
+        )
 
 
 class DataFileMissingError(T4DMError):
     """A text file or glob names no file."""
 
     def __init__(self, pattern: str) -> None:
-        super().__init__(f"no file matches {pattern!r}; set data.files to the path of a .txt, .jsonl or .parquet file")
+        super().__init__(
+            f"no file matches {pattern!r}; set data.files to the path of a .txt, .jsonl or .parquet file"
+        )
 
 
 class DataFormatError(T4DMError):
@@ -46,7 +50,9 @@ class DataFieldMissingError(T4DMError):
 
     def __init__(self, where: str, field: str, present: list[str]) -> None:
         named = ", ".join(present) or "no field at all"
-        super().__init__(f"{where} has no text under {field!r} but {named}; set data.field to the one that holds the text")
+        super().__init__(
+            f"{where} has no text under {field!r} but {named}; set data.field to the one that holds the text"
+        )
 
 
 class TextEncodingError(T4DMError):
@@ -54,7 +60,8 @@ class TextEncodingError(T4DMError):
 
     def __init__(self, path: str, offset: int, *, encoding: str = "LATIN1") -> None:
         super().__init__(
-            f"{path} is not UTF-8 at byte {offset}; convert it: iconv -f {encoding} -t UTF-8 {path} > {path}.utf8"
+            f"{path} is not UTF-8 at byte {offset}; convert it: iconv -f {encoding} -t UTF-8 {path} > "
+            f"{path}.utf8"
         )
 
 
@@ -87,7 +94,8 @@ class TokenOutOfVocabularyError(T4DMError):
 
     def __init__(self, *, token: int, vocab_size: int) -> None:
         super().__init__(
-            f"token id {token} lies outside the vocabulary of {vocab_size} that the lexical keys were made for; "
+            f"token id {token} lies outside the vocabulary of {vocab_size} that the lexical keys were "
+            "made for; "
             "encode with the same tokenizer, or build the embedder with vocab_size=len(tokenizer)"
         )
 
@@ -186,7 +194,8 @@ class BrokenRunFileError(RunFolderError):
     def __init__(self, path: object, reason: str) -> None:
         T4DMError.__init__(
             self,
-            f"{path} is broken: {reason}; restore it from a copy, or move it out of the run folder and try again",
+            f"{path} is broken: {reason}; restore it from a copy, or move it out of the run folder and "
+            "try again",
         )
 
 
@@ -201,7 +210,8 @@ class ReportNotWrittenError(RunFolderError):
     def __init__(self, path: object, reason: str) -> None:
         T4DMError.__init__(
             self,
-            f"cannot write {path}: {reason}; free some space or fix its permissions, then run: t4dm runs report",
+            f"cannot write {path}: {reason}; free some space or fix its permissions, then run: t4dm runs "
+            "report",
         )
 
 
@@ -211,7 +221,8 @@ class BackboneUnavailableError(T4DMError):
     def __init__(self, name: str, revision: str | None) -> None:
         at = f" at revision {revision}" if revision else ""
         super().__init__(
-            f"the backbone {name}{at} is not on this machine and cannot be fetched; connect to the network once, "
+            f"the backbone {name}{at} is not on this machine and cannot be fetched; connect to the "
+            "network once, "
             f"give a folder that holds it, or run with: model=tiny"
         )
 
@@ -231,7 +242,8 @@ class LoraTargetError(T4DMError):
 
     def __init__(self, unknown: list[str], known: list[str]) -> None:
         super().__init__(
-            f"no linear layer is named {', '.join(unknown)}; choose model.lora.targets among {', '.join(known)}"
+            f"no linear layer is named {', '.join(unknown)}; choose model.lora.targets among "
+            f"{', '.join(known)}"
         )
 
 
@@ -291,7 +303,8 @@ class StoreFormatError(StoreError):
 
     def __init__(self, path: str, found: str, known: str) -> None:
         super().__init__(
-            f"the store {path} has format {found}, this version reads {known}; install a newer one: pip install -U t4dm"
+            f"the store {path} has format {found}, this version reads {known}; install a newer one: pip "
+            "install -U t4dm"
         )
 
 
@@ -309,7 +322,8 @@ class CorruptionError(StoreError):
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(
-            f"{path}: {problem}; nothing was changed, restore the store from a copy made with store.backup(folder)"
+            f"{path}: {problem}; nothing was changed, restore the store from a copy made with "
+            "store.backup(folder)"
         )
 
 
@@ -364,14 +378,18 @@ class UnknownSurrogateError(T4DMError):
     """No surrogate derivative has that name."""
 
     def __init__(self, name: str, known: list[str]) -> None:
-        super().__init__(f"no surrogate is called {name!r}; set model.stack.surrogate to one of {', '.join(known)}")
+        super().__init__(
+            f"no surrogate is called {name!r}; set model.stack.surrogate to one of {', '.join(known)}"
+        )
 
 
 class UnknownBackendError(T4DMError):
     """A kernel backend was asked for that this build does not have."""
 
     def __init__(self, kernel: str, name: str, known: list[str]) -> None:
-        super().__init__(f"the {kernel} kernel has no backend {name!r}; pass backend= one of {', '.join(known)}")
+        super().__init__(
+            f"the {kernel} kernel has no backend {name!r}; pass backend= one of {', '.join(known)}"
+        )
 
 
 class StackShapeError(T4DMError):
@@ -441,12 +459,14 @@ class UnknownQueryError(T4DMError):
 
     def __init__(self, *, name: str, known: list[str]) -> None:
         super().__init__(
-            f"there is no query {name!r}; use one of {', '.join(known)}, or add it with register({name!r}, function)"
+            f"there is no query {name!r}; use one of {', '.join(known)}, or add it with "
+            f"register({name!r}, function)"
         )
 
 
 class LearningRuleError(T4DMError):
-    """A learning rule was given a setting or a tensor that it cannot work with; the message says which and what to set."""
+    """A learning rule was given a setting or a tensor that it cannot work with; the message says which
+    and what to set."""
 
 
 class ModelMismatchError(T4DMError):
@@ -470,7 +490,9 @@ class NothingToTrainError(T4DMError):
     """No parameter of the model is left to learn."""
 
     def __init__(self) -> None:
-        super().__init__("no parameter of the model learns; give it a LoRA or a stack: model/lora=r8 or model/stack=small")
+        super().__init__(
+            "no parameter of the model learns; give it a LoRA or a stack: model/lora=r8 or model/stack=small"
+        )
 
 
 class NothingToSleepOnError(T4DMError):
