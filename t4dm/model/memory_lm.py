@@ -30,7 +30,7 @@ class MemoryRows(NamedTuple):
     """Recalled memories as the stack reads them."""
 
     states: Tensor
-    """`[B, M, D]`, one row for each token of each recalled item."""
+    """`[B, M, 2 D]`, key and value of each token of each recalled item that another token follows."""
     visible: Tensor
     """`[B, T, M]`, which rows each position may read."""
 
@@ -60,9 +60,11 @@ class MemoryLM(nn.Module):
     """Layers below -> tap -> normalise, project -> cortical stack with recalled memories -> project, gate
     -> layers above.
 
-    A recalled item is read as token-level states: its stored tokens pass through the layers below the
-    insertion (as in RETRO, Borgeaud et al. 2022), so the stack sees memories in the form in which it sees
-    the text. Search keys are made of words (`LexicalEmbedder`), so they stay valid while the model learns.
+    A recalled item is read token by token: its stored tokens pass through the layers below the insertion
+    (as in RETRO, Borgeaud et al. 2022), so the stack sees memories in the form in which it sees the text. A
+    row's key is the state *before* a token, its value is that token (as in kNN-LM, Khandelwal et al. 2020):
+    a position about to predict looks for moments when something like it was about to come. Search keys are
+    made of words (`LexicalEmbedder`), so they stay valid while the model learns.
 
     Args:
         backbone: frozen, with or without LoRA.
@@ -92,7 +94,7 @@ class MemoryLM(nn.Module):
         self.stack = stack
         if stack is not None:
             self.entry = Entry(stream_width=backbone.width, width=stack.width)
-            self.exit = Exit(stream_width=backbone.width, width=stack.width)
+            self.exit = Exit(entry=self.entry)
             self.recency = nn.Parameter(torch.zeros(recalled, stack.width))
             nn.init.normal_(self.recency, std=0.02)
 
@@ -194,18 +196,19 @@ class MemoryLM(nn.Module):
         batch, length = input_ids.shape
         rows = recall_rows(recall, batch=batch, limit=self.recall_tokens, pad_id=0, device=input_ids.device)
         states = self._encode(rows)
-        k, per_item = recall.mask.shape[1], rows.tokens.shape[1]
+        k, per_item = recall.mask.shape[1], states.shape[2]
         seen = visibility(reads, length).to(input_ids.device).repeat_interleave(k * per_item, dim=-1)
-        filled = rows.mask[rows.content] & rows.found[..., None]
+        filled = rows.mask[:, 1:][rows.content] & rows.found[..., None]
         return MemoryRows(states.flatten(1, 2), seen & filled.flatten(1)[:, None])
 
     def _encode(self, rows: RecallRows) -> Tensor:
-        """Token-level states `[B, Q * k, L, D]`: contents through the lower layers, then through the
-        stack's entry.
+        """Keys and values `[B, Q * k, L - 1, 2 D]`: the state before each token, and the token's
+        embedding.
         """
         stream = stream_at(self.backbone, self.insert_at, rows.tokens, rows.mask)
-        entered = self.entry(stream)[rows.content]
-        return entered + self.recency[rows.recency][:, :, None]
+        keys = self.entry(stream[:, :-1])[rows.content] + self.recency[rows.recency][:, :, None]
+        words = self.backbone.decoder.embed_tokens.weight[rows.tokens[:, 1:]]
+        return torch.cat([keys, self.entry(words)[rows.content]], dim=-1)
 
     def lora_parameters(self) -> Iterator[nn.Parameter]:
         """Trainable parameters inside the backbone."""

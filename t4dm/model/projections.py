@@ -28,14 +28,17 @@ class Entry(nn.Module):
 class Exit(nn.Module):
     """x' = x + gamma * W_out e, with gamma = 0 for each channel at the start.
 
-    W_out starts at random: were both zero, neither would get a gradient. In the first step only gamma learns.
+    W_out starts as the way back through the entry: were it zero too, neither would get a gradient. In the
+    first step only gamma learns.
     """
 
-    def __init__(self, *, stream_width: int, width: int) -> None:
+    def __init__(self, *, entry: Entry) -> None:
         super().__init__()
+        width, stream_width = entry.project.weight.shape
         self.project = nn.Linear(width, stream_width, bias=False)
         self.gamma = nn.Parameter(torch.zeros(stream_width))
-        nn.init.orthogonal_(self.project.weight)
+        with torch.no_grad():
+            self.project.weight.copy_(entry.project.weight.T)
 
     def forward(self, stream: Tensor, e: Tensor) -> Tensor:
         return stream + (self.gamma * self.project(e)).to(stream.dtype)

@@ -53,7 +53,10 @@ def visibility(reads: Reads, length: int) -> Tensor:
 
 
 def recall_rows(recall: Recall, *, batch: int, limit: int, pad_id: int, device: torch.device) -> RecallRows:
-    """Lay out a recall of `batch * Q` queries; contents are cut at `limit` tokens and encoded once each."""
+    """Lay out a recall of `batch * Q` queries; contents are cut at `limit` tokens and encoded once each.
+
+    A content of one token has nothing to be read and counts as not found.
+    """
     distinct: dict[tuple[int, ...], int] = {}
     queries, k = recall.mask.shape
     content = torch.zeros(queries, k, dtype=torch.long)
@@ -61,11 +64,11 @@ def recall_rows(recall: Recall, *, batch: int, limit: int, pad_id: int, device: 
     for n, items in enumerate(recall.tokens):
         for j, ids in enumerate(items):
             key = tuple(ids[:limit])
-            if not found[n, j] or not key:
+            if not found[n, j] or len(key) < 2:
                 found[n, j] = False
                 continue
             content[n, j] = distinct.setdefault(key, len(distinct))
-    longest = max(map(len, distinct), default=1)
+    longest = max(map(len, distinct), default=2)
     tokens = torch.full((max(len(distinct), 1), longest), pad_id)
     mask = torch.zeros(tokens.shape, dtype=torch.bool)
     for key, row in distinct.items():

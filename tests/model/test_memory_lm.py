@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from t4dm.backbone.tap import stream_at
 from t4dm.model import Reads
 
 from .conftest import open_gate, reads_of
@@ -183,3 +184,16 @@ def test_the_loss_is_the_weighted_cross_entropy_of_the_next_token(make_model) ->
     expected = -out.logits[0, 6].log_softmax(-1)[IDS[0, 7]]
     assert torch.allclose(out.loss, expected)
     assert torch.allclose(out.token_losses[0, 7], expected)
+
+
+def test_a_row_holds_the_state_before_a_token_and_that_token(make_model, data, memory, writer) -> None:
+    model = make_model().eval()
+    batch = told(data, model, memory, writer)
+    with torch.no_grad():
+        out = asked(model, batch, memory)
+        ids = torch.tensor([out.recall.tokens[0][0]])
+        stream = stream_at(model.backbone, 2, ids, torch.ones_like(ids, dtype=torch.bool))
+        newest = out.recall.ages[0].argsort().tolist().index(0)
+        key = model.entry(stream)[0, 3] + model.recency[newest]
+        value = model.entry(model.backbone.decoder.embed_tokens.weight[ids])[0, 4]
+    assert torch.allclose(out.rows.states[0, 3], torch.cat([key, value]), atol=1e-5)

@@ -39,8 +39,8 @@ def test_equal_contents_are_encoded_once_and_the_newest_has_recency_zero() -> No
     assert rows.recency.tolist() == [[1, 0, 0, 1]]
 
 
-def test_what_was_not_found_and_what_has_no_tokens_is_masked() -> None:
-    rows = lay(made([[[5, 6]], [[], [4]]], [[1.0, 0.0], [1.0, 2.0]], [[True, False], [True, True]]))
+def test_what_was_not_found_and_what_has_no_second_token_is_masked() -> None:
+    rows = lay(made([[[5, 6]], [[7], [4, 8]]], [[1.0, 0.0], [1.0, 2.0]], [[True, False], [True, True]]))
     assert rows.found.tolist() == [[True, False, False, True]]
 
 
@@ -50,6 +50,6 @@ def test_long_contents_are_cut() -> None:
 
 def test_nothing_found_still_gives_a_row_to_encode() -> None:
     rows = lay(made([[]], [[0.0]], [[False]]))
-    assert rows.tokens.shape == (1, 1)
-    assert bool(rows.mask.all())
+    assert rows.tokens.shape == (1, 2)
+    assert rows.mask.tolist() == [[True, False]]
     assert not bool(rows.found.any())
