@@ -1,5 +1,5 @@
 # make run | make test | make lint | make docs | make bench   (each sets up what it needs in .venv)
-# On Linux without a GPU, the smaller CPU build of torch:  make run TORCH_INDEX_URL=https://download.pytorch.org/whl/cpu
+# On Linux without a GPU, the smaller CPU build of torch:  make run TORCH_INDEX_URL=<an index of CPU builds>
 
 SHELL := /bin/bash
 BIN := .venv/bin

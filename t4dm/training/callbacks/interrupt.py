@@ -17,9 +17,8 @@ START, STOPPED = "start.ckpt", "stopped.ckpt"
 class InterruptCallback(Checkpoint):
     """Saves `start.ckpt` before the first step, and `stopped.ckpt` when SIGINT or SIGTERM asked to stop.
 
-    The signal only raises a flag. It is looked at where loops and data agree on what has been done: after
-        a batch, an
-    epoch, a validation. A second signal stops at once, and the last checkpoint stays. Being a
+    The signal only raises a flag. It is looked at where loops and data agree on what has been done: after a
+    batch, an epoch, a validation. A second signal stops at once, and the last checkpoint stays. Being a
     `Checkpoint`, it is called after the callbacks that write and sleep.
 
     Args:
