@@ -12,20 +12,22 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 import numpy as np
 import torch
 import yaml
 from ngram import KneserNey, unigram_perplexity
 from torch.nn.functional import cross_entropy
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from t4dm.backbone.tiny import tiny_qwen2, tiny_tokenizer
 from t4dm.data.recall import RecallTask
-from t4dm.data.recall_windows import WindowEncoder
+from t4dm.data.recall_windows import Encode, WindowEncoder
 
 HERE = Path(__file__).parent
 BROAD, MIXED = (8,), (1, 2, 8, 8)
+COLUMNS = "step,seconds,text_loss,recall_loss,accuracy_2_facts,accuracy_4_facts,accuracy_6_facts"
 
 
 def read_texts(recipe: dict[str, Any]) -> tuple[str, str]:
@@ -93,12 +95,16 @@ def token_losses(model: torch.nn.Module, batch: dict[str, torch.Tensor]) -> torc
 
 @torch.no_grad()
 def recall_accuracy(
-    model: torch.nn.Module, encoder: WindowEncoder, facts: int, rng: np.random.Generator
+    model: torch.nn.Module,
+    encoder: WindowEncoder,
+    facts: int,
+    rng: np.random.Generator,
+    attribute_counts: Sequence[int] = MIXED,
 ) -> float:
     """Share of in-window answers that are the most likely next token."""
     right = total = 0
     for _ in range(8):
-        batch = recall_batch(encoder, 64, (facts, facts), rng)
+        batch = recall_batch(encoder, 64, (facts, facts), rng, attribute_counts)
         guess = model(input_ids=batch["input_ids"]).logits[:, :-1].argmax(-1)
         hit = (guess == batch["input_ids"][:, 1:])[batch["answers"][:, 1:]]
         right, total = right + int(hit.sum()), total + hit.numel()
@@ -116,75 +122,114 @@ def perplexity(model: torch.nn.Module, ids: np.ndarray, length: int) -> float:
     return math.exp(torch.stack(losses).mean().item())
 
 
-def main(path: str) -> None:
-    """Run the recipe from end to end; write weights, log and results."""
+def main(path: str, only: str = "") -> None:
+    """Run the recipe and measure what it made; with `--measure`, only measure what is there."""
     recipe = yaml.safe_load(Path(path).read_text())
-    torch.manual_seed(recipe["seed"])
-    rng = np.random.default_rng(recipe["seed"])
     train_text, held_text = read_texts(recipe)
+    if only != "--measure":
+        pretrain(recipe, train_text)
+    tokenizer, model = AutoTokenizer.from_pretrained(recipe["out"]), load(recipe["out"])
+    train, held = (np.array(tokenizer(text)["input_ids"]) for text in (train_text, held_text))
+    encoder = window_encoder(recipe, lambda text: tokenizer(text)["input_ids"])
+    vocab, length = recipe["vocab_size"], recipe["length"]
+    results = {
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "held_out_tokens": len(held),
+        "perplexity": {
+            "backbone": perplexity(model, held, length),
+            "unigram": unigram_perplexity(train, held, vocab),
+            "five_gram": KneserNey(order=5, vocab_size=vocab).fit(train).perplexity(held, window=length),
+        },
+        "recall_in_window": {
+            "by facts told, all attributes": accuracies(model, encoder, BROAD),
+            "by facts told, half of the windows with one or two attributes": accuracies(
+                model, encoder, MIXED
+            ),
+        },
+        "command": f"python experiments/tiny_backbone/pretrain.py {path} --measure",
+    }
+    (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    print(json.dumps(results, indent=2))
+
+
+def accuracies(model: torch.nn.Module, encoder: WindowEncoder, attributes: Sequence[int]) -> dict[str, float]:
+    """In-window accuracy by number of facts, over some 1,000 questions each."""
+    return {
+        str(n): round(recall_accuracy(model, encoder, n, np.random.default_rng(7), attributes), 4)
+        for n in range(1, 7)
+    }
+
+
+def load(folder: str) -> torch.nn.Module:
+    return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+
+def window_encoder(recipe: dict[str, Any], encode: Encode) -> WindowEncoder:
+    return WindowEncoder(
+        encode=encode,
+        length=recipe["length"],
+        reads=8,
+        writes=8,
+        pad_id=1,
+        answer_weight=recipe["answer_weight"],
+    )
+
+
+def pretrain(recipe: dict[str, Any], train_text: str) -> None:
+    """Train tokenizer and model in two stages; a line of the log and a checkpoint every 250 steps."""
+    torch.manual_seed(recipe["seed"])
+    out = Path(recipe["out"])
     tokenizer = tiny_tokenizer(corpus(train_text, episode_texts(4000, 0)), vocab_size=recipe["vocab_size"])
-    encode = lambda text: tokenizer(text)["input_ids"]  # noqa: E731
-    train, held = np.array(encode(train_text)), np.array(encode(held_text))
     model = tiny_qwen2(
         vocab_size=recipe["vocab_size"], hidden_size=recipe["hidden_size"], layers=recipe["layers"]
     )
-    parameters = sum(p.numel() for p in model.parameters())
-    print(f"{len(train)} training tokens, {len(held)} held out, {parameters} parameters", flush=True)
-    length, out = recipe["length"], Path(recipe["out"])
-    encoder = WindowEncoder(
-        encode=encode, length=length, reads=8, writes=8, pad_id=1, answer_weight=recipe["answer_weight"]
-    )
+    with (HERE / "log.csv").open("w") as log:
+        print(COLUMNS, file=log)
+        learn(recipe, recipe["climb"], model, tokenizer, train_text, log)
+        # The second stage starts from what was saved, with a fresh optimizer.
+        learn(recipe, recipe["anneal"], load(str(out)).train(), tokenizer, train_text, log)
+
+
+def learn(
+    recipe: dict[str, Any],
+    stage: dict[str, Any],
+    model: torch.nn.Module,
+    tokenizer: Any,
+    train_text: str,
+    log: TextIO,
+) -> None:
+    """One stage: AdamW with warm-up and a cosine over `cosine` steps, left at step `stop`."""
+    rng = np.random.default_rng([recipe["seed"], stage["first"]] if stage["first"] else recipe["seed"])
+    encode = lambda text: tokenizer(text)["input_ids"]  # noqa: E731
+    train, length = np.array(encode(train_text)), recipe["length"]
+    encoder = window_encoder(recipe, encode)
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=recipe["learning_rate"], betas=(0.9, 0.95), weight_decay=recipe["weight_decay"]
+        model.parameters(), lr=stage["learning_rate"], betas=(0.9, 0.95), weight_decay=recipe["weight_decay"]
     )
-    warmup, steps = recipe["warmup"], recipe["steps"]
+    warmup, steps = stage["warmup"], stage["cosine"]
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda s: min((s + 1) / warmup, 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * s / steps)))
     )
-    log = (HERE / "log.csv").open("w")
-    print("step,seconds,text_loss,recall_loss,accuracy_2_facts,accuracy_4_facts,accuracy_6_facts", file=log)
-    start, text_loss, recall_loss = time.time(), 0.0, 0.0
-    for step in range(steps + 1):
+    start, losses = time.time(), [0.0, 0.0]
+    for step in range(stage["stop"] + 1):
         if step % 250 == 0:
             check = [recall_accuracy(model, encoder, n, np.random.default_rng(99)) for n in (2, 4, 6)]
-            line = [
-                step,
-                round(time.time() - start),
-                round(text_loss, 4),
-                round(recall_loss, 4),
-                *(round(c, 4) for c in check),
-            ]
-            print(*line, sep=",", file=log, flush=True)
-            print(line, flush=True)
-            save(model, tokenizer, out)
+            figures = [round(x, 4) for x in (*losses, *check)]
+            print(stage["first"] + step, round(time.time() - start), *figures, sep=",", file=log, flush=True)
+            print(stage["first"] + step, figures, flush=True)
+            save(model, tokenizer, Path(recipe["out"]))
         at = rng.integers(0, len(train) - length, size=recipe["rows"]["text"])
         text = torch.from_numpy(np.stack([train[i : i + length] for i in at]))
-        loss_t = token_losses(model, {"input_ids": text, "loss_weights": torch.ones(text.shape)})
-        attributes = BROAD if step < recipe["broad_steps"] else MIXED
+        attributes = BROAD if stage["first"] + step < recipe["broad_steps"] else MIXED
         told = recall_batch(encoder, recipe["rows"]["recall"], tuple(recipe["facts"]), rng, attributes)
+        loss_t = token_losses(model, {"input_ids": text, "loss_weights": torch.ones(text.shape)})
         loss_r = token_losses(model, told)
         optimizer.zero_grad()
         (loss_t + loss_r).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
-        text_loss, recall_loss = loss_t.item(), loss_r.item()
-    model.eval()
-    five_gram = KneserNey(order=5, vocab_size=recipe["vocab_size"]).fit(train)
-    results = {
-        "parameters": parameters,
-        "perplexity": {
-            "backbone": perplexity(model, held, length),
-            "unigram": unigram_perplexity(train, held, recipe["vocab_size"]),
-            "five_gram": five_gram.perplexity(held, window=length),
-        },
-        "recall_in_window": {
-            str(n): recall_accuracy(model, encoder, n, np.random.default_rng(7)) for n in range(2, 7)
-        },
-        "seconds": round(time.time() - start),
-    }
-    (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
-    print(json.dumps(results, indent=2))
+        losses = [loss_t.item(), loss_r.item()]
 
 
 def save(model: torch.nn.Module, tokenizer: Any, out: Path) -> None:
