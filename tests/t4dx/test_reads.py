@@ -30,7 +30,9 @@ def test_search_ranks_by_cosine_whatever_the_length() -> None:
 def test_equal_vectors_tie_by_id_on_every_path(flushed: bool) -> None:
     rng, store = np.random.default_rng(0), fresh(dim=33)
     base = rng.standard_normal(33).astype(np.float32)
-    rows = [base * 4.0**power for power in range(-3, 4)] * 100 + list(rng.standard_normal((700, 33)))
+    rows = [base * length for length in (0.3, 0.7, 1.0, 1.1, 1.3, 7.0, 90.0)] * 100 + list(
+        rng.standard_normal((700, 33))
+    )
     names = [f"{n:04d}" for n in rng.permutation(1400)]
     store.insert_many([Item(id=i, vector=np.array(v, np.float32)) for i, v in zip(names, rows, strict=True)])
     if flushed:
@@ -298,3 +300,18 @@ def test_a_snapshot_stays_as_it_was() -> None:
     assert before.search(np.ones(2), 5).ids == ["a"]
     assert before.lsn == 2
     assert store.search(np.ones(2), 5).ids == ["c"]
+
+
+def test_each_of_several_snapshots_keeps_its_own_moment() -> None:
+    store = fresh()
+    store.insert(Item(id="a"), [Edge("a", "b", "CAUSES", 0.0)])
+    kept = []
+    for step in range(1, 5):
+        store.update_fields("a", kappa=step / 4, metadata={"step": step})
+        store.update_edge_weight("a", "b", 0.25, edge_type="CAUSES")
+        kept.append(store.snapshot())
+        if step == 2:
+            store.flush()
+    assert [seen.get("a").kappa for seen in kept] == [0.25, 0.5, 0.75, 1.0]
+    assert [seen.get("a").metadata["step"] for seen in kept] == [1, 2, 3, 4]
+    assert [next(seen.edges()).weight for seen in kept] == [0.25, 0.5, 0.75, 1.0]

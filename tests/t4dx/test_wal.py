@@ -177,6 +177,18 @@ def test_after_a_clean_close_even_rot_in_the_last_batch_is_refused() -> None:
         reopened(fs, bytes(broken))
 
 
+def test_a_second_session_also_ends_its_log_with_a_marker() -> None:
+    fs = SimulatedFileSystem()
+    for name in "ab":
+        with T4DX.open("store", dim=DIM, options=Options(durability="os"), fs=fs) as store:
+            start = fs.size(LOG)
+            store.insert(Item(id=name, content="content"))
+    broken = bytearray(fs.read(LOG))
+    broken[start + 60] ^= 1
+    with pytest.raises(CorruptionError, match="below LSN 2"):
+        reopened(fs, bytes(broken))
+
+
 def test_a_failed_append_leaves_no_half_record() -> None:
     fs = SimulatedFileSystem()
     fs.mkdir("store")

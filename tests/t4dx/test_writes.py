@@ -172,6 +172,21 @@ def test_many_flushes_keep_segments_and_deltas_few() -> None:
     assert store.verify("deep").ok
 
 
+def test_merging_delta_files_keeps_what_the_older_ones_said() -> None:
+    fs = SimulatedFileSystem()
+    store = fresh(fs, max_deltas=2, max_segments=100)
+    store.insert_many([Item(id=f"{n}") for n in range(8)], [Edge("0", "1", "CAUSES", 0.0)])
+    store.flush()
+    for n in range(8):
+        store.update_fields(f"{n}", kappa=(n + 1) / 8)
+        store.update_edge_weight("0", "1", 0.125, edge_type="CAUSES")
+        store.flush()
+        assert store.stats()["deltas"] <= 2
+        found = T4DX.open("store", read_only=True, fs=fs.after_crash("all"))
+        assert [found.get(f"{m}").kappa for m in range(n + 1)] == [(m + 1) / 8 for m in range(n + 1)]
+        assert [edge.weight for edge in found.edges()] == [(n + 1) / 8]
+
+
 def test_updates_alone_flush_too() -> None:
     store = fresh(memtable_bytes=2000)
     store.insert(Item(id="a"))
@@ -211,6 +226,21 @@ def test_a_flush_that_finds_the_disk_full_does_not_fail_the_write_that_caused_it
     assert store.stats()["flush_error"] == ""
     assert store.stats()["segments"] == 1
     assert fresh(fs.after_crash("all")).count() == 12
+
+
+def test_a_half_written_record_that_cannot_be_cut_off_stops_the_store() -> None:
+    fs = SimulatedFileSystem()
+    store = fresh(fs)
+    store.insert(Item(id="a"))
+    fs.fail_at, fs.error, fs.forever = fs.calls + 1, errno.ENOSPC, True
+    with pytest.raises(errors.StorePoisonedError):
+        store.insert(Item(id="b", content="x" * 100))
+    fs.fail_at = 0
+    with pytest.raises(errors.StorePoisonedError):
+        store.insert(Item(id="c"))
+    store.close()
+    with fresh(fs.after_crash("all")) as again:
+        assert [item.id for item in again.scan()] == ["a"]
 
 
 def test_after_a_failed_fsync_the_store_only_reads() -> None:
