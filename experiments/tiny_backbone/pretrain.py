@@ -24,6 +24,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from t4dm.backbone.tiny import tiny_qwen2, tiny_tokenizer
 from t4dm.data.recall import RecallTask
 from t4dm.data.recall_windows import Encode, WindowEncoder
+from t4dm.evaluation.intervals import wilson
 
 HERE = Path(__file__).parent
 BROAD, MIXED = (8,), (1, 2, 8, 8)
@@ -105,10 +106,15 @@ def recall_accuracy(
     right = total = 0
     for _ in range(8):
         batch = recall_batch(encoder, 64, (facts, facts), rng, attribute_counts)
-        guess = model(input_ids=batch["input_ids"]).logits[:, :-1].argmax(-1)
-        hit = (guess == batch["input_ids"][:, 1:])[batch["answers"][:, 1:]]
+        hit = answers_right(model, batch)
         right, total = right + int(hit.sum()), total + hit.numel()
     return right / total
+
+
+def answers_right(model: torch.nn.Module, batch: dict) -> torch.Tensor:
+    """For each answer of a batch, whether it is the most likely next token."""
+    guess = model(input_ids=batch["input_ids"]).logits[:, :-1].argmax(-1)
+    return (guess == batch["input_ids"][:, 1:])[batch["answers"][:, 1:]]
 
 
 @torch.no_grad()
@@ -141,6 +147,7 @@ def main(path: str, only: str = "") -> None:
             "five_gram": KneserNey(order=5, vocab_size=vocab).fit(train).perplexity(held, window=length),
         },
         "recall_in_window": {
+            "windows of data=recall": default_windows(model, encoder),
             "by facts told, all attributes": accuracies(model, encoder, BROAD),
             "by facts told, half of the windows with one or two attributes": accuracies(
                 model, encoder, MIXED
@@ -150,6 +157,18 @@ def main(path: str, only: str = "") -> None:
     }
     (HERE / "results.json").write_text(json.dumps(results, indent=2) + "\n")
     print(json.dumps(results, indent=2))
+
+
+@torch.no_grad()
+def default_windows(model: torch.nn.Module, encoder: WindowEncoder, rows: int = 768) -> dict[str, Any]:
+    """Windows as `data=recall` tells them (three facts, sixteen names), asked in the same window."""
+    task, rng = RecallTask(windows=1, questions=3, distances=(0,)), np.random.default_rng(7)
+    right = total = 0
+    for _ in range(rows // 64):
+        batch = encoder.batch([(task.episode(rng, session=str(row)), 0) for row in range(64)])
+        hit = answers_right(model, batch)
+        right, total = right + int(hit.sum()), total + hit.numel()
+    return {"mean": round(right / total, 4), "ci": [round(x, 4) for x in wilson(right, total)], "n": total}
 
 
 def accuracies(model: torch.nn.Module, encoder: WindowEncoder, attributes: Sequence[int]) -> dict[str, float]:
