@@ -55,7 +55,12 @@ def train(cfg: DictConfig) -> RunResult:
         folder, config=c, overrides=typed, seed=c["seed"], experiment=c["name"], parent=parent
     )
     with record:
-        return _train(c, record, newest_bundle(Path(parent) / "checkpoints")[0] if parent else None)
+        result = _train(c, record, newest_bundle(Path(parent) / "checkpoints")[0] if parent else None)
+    # Only now does the record say how the run ended.
+    report = write_report(result.folder)
+    Console().print(closing_table(result.summary))
+    Console().print(f"report: {report}", soft_wrap=True, highlight=False)
+    return result
 
 
 def _train(c: assembly.Plain, record: RunRecord, bundle: Bundle | None) -> RunResult:
@@ -64,6 +69,8 @@ def _train(c: assembly.Plain, record: RunRecord, bundle: Bundle | None) -> RunRe
     with ExitStack() as stack, warnings.catch_warnings():
         # a resumed run has a folder of its own: that is the point
         warnings.filterwarnings("ignore", "The dirpath has changed")
+        # Lightning's use of torch, not the user's
+        warnings.filterwarnings("ignore", r".*isinstance\(treespec, LeafSpec\)", FutureWarning)
         store = stack.enter_context(assembly.open_store(c, clock=clock, bundle=info))
         bar = stack.enter_context(RunBar())
         stack.callback(_end_mirrors)
@@ -87,9 +94,6 @@ def _train(c: assembly.Plain, record: RunRecord, bundle: Bundle | None) -> RunRe
         seconds = {"train": trained - began, "evaluate": time.monotonic() - trained}
         told = summary.summary(c, scores=scores, trainer=trainer, store=store, seconds=seconds)
         record.write_json("summary.json", told)
-    report = write_report(record.path)
-    Console().print(closing_table(told))
-    Console().print(f"report: {report}", soft_wrap=True, highlight=False)
     return RunResult(
         record.path, told, {key: float(value) for key, value in trainer.callback_metrics.items()}
     )
