@@ -174,12 +174,19 @@ class DevicesError(T4DMError):
 
 
 class DiskFullError(T4DMError):
-    """The disk refused a write."""
+    """The disk refused a write.
 
-    def __init__(self, path: str, free_mib: float) -> None:
+    Args:
+        path: the run folder.
+        free_mib: what is free on its disk.
+        resumable: whether it holds a checkpoint to go on from.
+    """
+
+    def __init__(self, path: str, free_mib: float, *, resumable: bool = True) -> None:
+        again = f"t4dm train resume={path}" if resumable else "t4dm train ..."
         super().__init__(
             f"no space left on the disk of {path} ({free_mib:.0f} MiB free), nothing written before is lost; "
-            "free some, or put the runs elsewhere: T4DM_OUTPUTS=/big/disk t4dm train resume=" + path
+            f"free some, or put the runs elsewhere: T4DM_OUTPUTS=/big/disk {again}"
         )
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,3 +51,23 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> RunResult:
     from t4dm.config import compose
 
     return train(compose("train", TINY, output=tmp_path_factory.mktemp("runs") / "finished"))
+
+
+@pytest.fixture
+def t4dm(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Runs the console script in this process: exit code, stdout, stderr."""
+    from t4dm import cli
+
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setenv("NO_COLOR", "1")
+
+    def go(*arguments: str | Path) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["t4dm", *map(str, arguments)])
+        with pytest.raises(SystemExit) as stop:
+            cli.main()
+        said = (re.sub(r"\x1b\[[0-9;]*m", "", text) for text in capsys.readouterr())
+        return int(stop.value.code or 0), *said
+
+    return go

@@ -34,22 +34,6 @@ def plain_text(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
-@pytest.fixture
-def t4dm(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
-    """Runs the console script in this process: exit code, stdout, stderr."""
-    for name, value in WIDE.items():
-        monkeypatch.setenv(name, value)
-
-    def go(*arguments: str | Path) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["t4dm", *map(str, arguments)])
-        with pytest.raises(SystemExit) as stop:
-            cli.main()
-        said = capsys.readouterr()
-        return int(stop.value.code or 0), plain_text(said.out), plain_text(said.err)
-
-    return go
-
-
 def test_help_answers_at_once_and_imports_nothing_heavy() -> None:
     code = (
         "import sys; sys.argv = ['t4dm', '--help']\n"
@@ -183,26 +167,6 @@ def test_an_unknown_item_or_store_is_one_line(t4dm: Cli, store: Path) -> None:
     code, _, err = t4dm("store", "stats", store / "none")
     assert code == 1
     assert err.count("\n") == 1
-
-
-@RUNS_TWICE
-def test_a_store_locked_by_another_process_is_one_line_and_nothing_is_lost(t4dm: Cli, store: Path) -> None:
-    hold = f"with T4DX.open({str(store)!r}, dim=2): print('held', flush=True); input()"
-    holder = subprocess.Popen(
-        [sys.executable, "-c", f"from t4dm.t4dx import T4DX\n{hold}"],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == "held\n"
-    code, _, err = t4dm("train", "experiment=smoke", f"storage.folder={store}")
-    holder.communicate("\n")
-    assert code == 1
-    assert err.count("\n") == 1
-    assert str(store) in err
-    with T4DX.open(str(store), dim=2) as opened:
-        assert opened.count() == 2
 
 
 @RUNS_TWICE

@@ -241,7 +241,9 @@ def test_it_runs(name: str, tmp_path: Path, tiny: list[str]) -> None:
         assert list(result.folder.rglob("events.out.tfevents.*"))
         assert (result.folder / "fit-profile.txt").is_file()
     if "logger=wandb" in chosen:
-        assert list(result.folder.glob("wandb/offline-run-*/run-*.wandb"))
+        synced = next(result.folder.glob("wandb/offline-run-*/run-*.wandb")).read_bytes()
+        assert synced.startswith(b":W&B")  # how `wandb sync` knows a run
+        assert b"train/loss" in synced
 
 
 def test_a_logger_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,4 +89,5 @@ class BundleIO(CheckpointIO):
 
 
 def _save_loops(loops: Mapping[str, Any], folder: Path) -> None:
-    torch.save(dict(loops), folder / LOOPS)
+    with (folder / LOOPS).open("wb") as file:  # torch's own writer does not tell why it could not write
+        torch.save(dict(loops), file)

@@ -6,6 +6,7 @@ computed; as a context manager it adds train.log, the end time, and FAILED with 
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import json
 import logging
@@ -28,7 +29,8 @@ import psutil
 import torch
 import yaml
 
-from t4dm.errors import DiskFullError, RunFolderError
+from t4dm.errors import DiskFullError, RunFolderError, StoreFullError
+from t4dm.t4dx.fs import FULL
 
 PACKAGES = ["t4dm", "numpy", "torch", "lightning", "transformers", "peft", "safetensors", "hydra-core"]
 PACKAGES += ["omegaconf", "scikit-learn", "msgpack", "bitsandbytes", "wandb", "hnswlib"]
@@ -154,7 +156,7 @@ class RunRecord:
 
     def __enter__(self) -> Self:
         self._began = time.monotonic()
-        self._handler = logging.FileHandler(self.path / "train.log", encoding="utf-8")
+        self._handler = _LogFile(self.path / "train.log", encoding="utf-8")
         self._handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
         for name in ("t4dm", "lightning.pytorch"):
             logging.getLogger(name).addHandler(self._handler)
@@ -178,8 +180,8 @@ class RunRecord:
         except OSError as full:
             if error is None:
                 raise _explained(full, self.path) from full
-        if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-            raise _explained(error, self.path) from error
+        if error is not None and disk_is_full(error):
+            raise _disk_full(self.path) from error
 
 
 def read_run(path: Path) -> dict[str, Any]:
@@ -241,8 +243,37 @@ def _status(error: BaseException | None) -> str:
     return "interrupted" if isinstance(error, KeyboardInterrupt | SystemExit) else "failed"
 
 
+def disk_is_full(error: BaseException | None) -> bool:
+    """Whether a full disk is what `error` comes from. Writers that are not Python say it in words alone."""
+    while error is not None:
+        if isinstance(error, StoreFullError) or (isinstance(error, OSError) and error.errno in FULL):
+            return True
+        if f"(os error {errno.ENOSPC})" in str(error):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
 def _explained(error: OSError, path: Path) -> OSError | DiskFullError:
-    if error.errno != errno.ENOSPC:
-        return error
+    return _disk_full(path) if disk_is_full(error) else error
+
+
+def _disk_full(path: Path) -> DiskFullError:
     folder = next(parent for parent in (path, *path.parents) if parent.exists())
-    return DiskFullError(str(path), shutil.disk_usage(folder).free / 2**20)
+    resumable = any((path / "checkpoints").glob("*.ckpt"))
+    return DiskFullError(str(path), shutil.disk_usage(folder).free / 2**20, resumable=resumable)
+
+
+@final
+class _LogFile(logging.FileHandler):
+    """A log that a full disk cuts short: whoever lost more than words there tells it, once."""
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Say nothing of a full disk."""
+        if not disk_is_full(sys.exception()):
+            super().handleError(record)
+
+    def close(self) -> None:
+        """Close it, with or without its last words."""
+        with contextlib.suppress(OSError):
+            super().close()

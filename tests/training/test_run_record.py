@@ -6,12 +6,15 @@ import errno
 import json
 import logging
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from safetensors import SafetensorError
 
-from t4dm.errors import DiskFullError, RunFolderError
+from t4dm.errors import DiskFullError, RunFolderError, StoreFullError
 from t4dm.training import run_record
 from t4dm.training.run_record import RunRecord, changed, git_state, read_config, read_run
 
@@ -71,12 +74,48 @@ def test_train_log_holds_what_the_run_logged_and_nothing_after(tmp_path: Path) -
     assert "later" not in text
 
 
-def test_a_full_disk_costs_one_line_that_says_how_to_go_on(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda: Path("/dev/full").write_text("a"),
+        lambda: save(torch.zeros(9), Path("/dev/full")),
+        lambda: fail(SafetensorError("I/O error: No space left on device (os error 28)")),
+        lambda: fail(StoreFullError("store")),
+    ],
+    ids=["python", "torch", "safetensors", "store"],
+)
+def test_a_full_disk_costs_one_line_that_says_how_to_go_on(tmp_path: Path, write: Callable[[], None]) -> None:
     with (
-        pytest.raises(DiskFullError, match=r"no space left .* t4dm train resume=" + str(tmp_path)),
+        pytest.raises(DiskFullError, match=rf"no space left .* {tmp_path} .* t4dm train \.\.\.$"),
         open_run(tmp_path),
     ):
-        raise OSError(errno.ENOSPC, "No space left on device")
+        write()
+    (tmp_path / "checkpoints/start.ckpt").mkdir()
+    with pytest.raises(DiskFullError, match=rf"t4dm train resume={tmp_path}$"), open_run(tmp_path):
+        write()
+    assert read_run(tmp_path)["status"] == "failed"
+
+
+def save(tensor: torch.Tensor, path: Path) -> None:
+    with path.open("wb") as file:
+        torch.save(tensor, file)
+
+
+def fail(error: Exception) -> None:
+    raise error
+
+
+def test_another_failure_is_no_full_disk(tmp_path: Path) -> None:
+    with pytest.raises(PermissionError), open_run(tmp_path):
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_a_log_on_a_full_disk_is_silent(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "train.log").symlink_to("/dev/full")
+    with open_run(tmp_path):
+        logging.getLogger("t4dm").info("a line that finds no room")
+    assert capsys.readouterr().err == ""
+    assert read_run(tmp_path)["status"] == "done"
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_the_run(tmp_path: Path) -> None:
