@@ -12,7 +12,7 @@ from t4dm.viz.recall_cells import Cell, all_distances, recall_cells
 from t4dm.viz.run_folder import Json, figure, mapping
 from t4dm.viz.text import NBSP, NONE, number, percent, seconds, size
 
-WIDTH = 74  # the widest line below the table
+WIDTH = 74  # of the lines below: a narrow table would fold them
 STRONG = {"memory": "bold"}
 
 
@@ -25,7 +25,11 @@ def closing_table(summary: dict[str, Any]) -> Table:
     cells = recall_cells(summary)
     distances = all_distances(cells)
     table = Table(
-        title=_title(summary), title_justify="left", caption=_lines(summary), caption_justify="left"
+        title=_title(summary),
+        title_justify="left",
+        caption=_lines(summary),
+        caption_justify="left",
+        min_width=WIDTH,
     )
     table.add_column("windows ago" if cells else "no recall figures", no_wrap=True)
     for distance in distances:
