@@ -28,7 +28,7 @@ run: .venv/.stamp
 	$(BIN)/t4dm train experiment=first_night $(ARGS)
 
 test: lint
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal $(ARGS)
 
 lint: .venv/.stamp
 	$(BIN)/ruff check .
