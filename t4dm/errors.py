@@ -509,3 +509,13 @@ class NothingToSleepOnError(T4DMError):
         super().__init__(
             f"{run} has no store, or sleep has no phases; name a run with storage=t4dx and take sleep=nightly"
         )
+
+
+class ExamTooSmallError(T4DMError):
+    """An arm of the exam needs another episode's memories, and there is none."""
+
+    def __init__(self, episodes: int) -> None:
+        super().__init__(
+            f"the arm shuffled takes another episode's memories, but the exam has {episodes}; "
+            f"set exam.recall.episodes=2 or more"
+        )

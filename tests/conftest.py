@@ -33,7 +33,7 @@ TINY = [
     "model.stack.blocks=1",
     "+data.lanes=2",
     "sleep.pressure.items_per_night=4",
-    "exam.recall.episodes=1",
+    "exam.recall.episodes=2",
     "+exam.recall.task.distances=[1,2]",
 ]
 

@@ -1,6 +1,6 @@
 """The first claim: recall beyond the window, by arm and distance, over seeds.
 
-    python experiments/first_night/run.py [seed ...]        # default 1 2 3; about an hour on 2 cores
+    python experiments/first_night/run.py [seed ...]        # default 1 2 3; about 30 minutes on 2 cores
 
 For each seed three trainings of equal length: LoRA alone, the stack without memory, the stack with T4DX.
 Each is a plain `t4dm train` in a process of its own; a training that is already there is not repeated.
@@ -71,8 +71,8 @@ def gather(seeds: list[int]) -> dict:
             summary = json.loads((folder(ablation, seed) / "summary.json").read_text())
             seconds += summary["seconds"]["total"]
             for arm in arms:
-                for distance, cell in summary["recall"][arm].items():
-                    recall[arm][distance].append(cell)
+                for distance, found in summary["recall"][arm].items():
+                    recall[arm][distance].append(found)
             if ablation == "none":
                 chance = summary["chance"]
                 nights.append(summary["night"])

@@ -34,6 +34,7 @@ def generate(cfg: DictConfig) -> str:
         ),
         open_store(trained.config, clock=clock, bundle=trained.bundle, folder=folder / "store") as store,
     ):
+        clock.advance(_latest_event(store))
         pieces = [c["prompt"]]
         sys.stdout.write(c["prompt"])
         for piece in continuation(
@@ -51,6 +52,11 @@ def generate(cfg: DictConfig) -> str:
         sys.stdout.write("\n")
         (folder / "generated.txt").write_text("".join(pieces) + "\n", encoding="utf-8")
     return "".join(pieces)
+
+
+def _latest_event(store: T4DX | None) -> float:
+    """When the store's last event was: ages count from there, so what is newer outranks what it superseded."""
+    return 0.0 if store is None else float(store.column("event_time").max(initial=0.0))
 
 
 def _newest_session(store: T4DX | None) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from t4dm.data.recall import CHANCE, Episode, RecallTask, Sentence
 from t4dm.data.recall_windows import WindowEncoder
+from t4dm.errors import ExamTooSmallError
 from t4dm.evaluation.intervals import wilson
 from t4dm.memory.memory import Memory
 from t4dm.model import MemoryLM, Reads
@@ -123,6 +124,9 @@ class RecallExam:
             night: consolidates `memory`; the arm `after_night` asks after it.
             arms: which to ask.
             progress: called with a word for each part.
+
+        Raises:
+            ExamTooSmallError: the arm `shuffled` has no other episode to take memories from.
         """
         wanted, episodes = list(arms), self.draw()
         training = model.training
@@ -174,9 +178,15 @@ class RecallExam:
         hits = Hits()
         encoder = self._encoder(self.prompt_length if arm == "in_prompt" else self.length)
         last = self.task.windows - 1
+        if arm == "shuffled" and len(episodes) < 2:
+            raise ExamTooSmallError(len(episodes))
+        sessions = [episode.session for episode in episodes]
+        strangers = dict(zip(sessions, sessions[1:] + sessions[:1], strict=True))
         for part in _parts(episodes, self.batch):
             rows = [(_with_facts(e), 0) for e in part] if arm == "in_prompt" else [(e, last) for e in part]
             batch = encoder.batch(rows, start_time=60.0 * last if arm == "in_prompt" else 0.0)
+            if arm == "shuffled":
+                batch["sessions"] = [strangers[session] for session in batch["sessions"]]
             with _disabled_lora(model, arm):
                 guess = _forward(model, batch, memory=memory, arm=arm).logits[:, :-1].argmax(-1)
             _count(hits, guess, batch)
@@ -192,15 +202,12 @@ class RecallExam:
 def _forward(
     model: MemoryLM, batch: Mapping[str, Any], *, memory: Memory | None = None, arm: Arm = "no_memory"
 ) -> Any:
-    """One pass of the arm: with or without stack, memory, or another episode's memory."""
-    sessions = list(batch["sessions"])
-    if arm == "shuffled":
-        sessions = sessions[1:] + sessions[:1]
+    """One pass of the arm: with or without stack or memory."""
     uses_memory = arm in ("memory", "shuffled", "after_night") and memory is not None
     inputs = {name: batch[name] for name in ("attention_mask", "labels", "reset")}
     if arm in ("frozen", "lora", "in_prompt"):
         return model(batch["input_ids"], **inputs, bypass=True)
-    reads = Reads(batch["read_start"], batch["read_end"], sessions) if uses_memory else None
+    reads = Reads(batch["read_start"], batch["read_end"], batch["sessions"]) if uses_memory else None
     return model(batch["input_ids"], **inputs, reads=reads, memory=memory, count_accesses=False)
 
 

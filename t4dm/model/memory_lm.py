@@ -259,7 +259,8 @@ class _Adapter:
             mask=self._mask,
             reset=self._reset,
         )
-        if self._negatives and self._rows is not None:
+        # A batch of one row has no other row's memories.
+        if self._negatives and self._rows is not None and len(stream) > 1:
             self.negative_aux = self._wrong_memories(model.stack, e.detach(), self._rows)
         self.state, self.aux = out.state, out.aux
         return model.exit(stream, out.h)

@@ -12,14 +12,14 @@ import yaml
 
 from t4dm.apps import finished
 from t4dm.apps.evaluate import evaluate
-from t4dm.apps.generate import generate
+from t4dm.apps.generate import _latest_event, generate
 from t4dm.apps.sleep import sleep
 from t4dm.apps.study import gather, over_seeds, study
 from t4dm.apps.train import RunResult
 from t4dm.config import compose
 from t4dm.errors import NothingToSleepOnError, RunFolderError
 from t4dm.persistence.bundle import load_bundle
-from t4dm.t4dx import T4DX
+from t4dm.t4dx import T4DX, Item
 
 
 @pytest.fixture
@@ -122,3 +122,13 @@ def test_study_takes_a_real_run(run: Path) -> None:
 def test_study_of_nothing_is_a_mistake(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="finished run below it"):
         gather(tmp_path)
+
+
+def test_ages_count_from_the_latest_event(tmp_path: Path) -> None:
+    """At time 0 every age would be 0, and nothing would tell an update from what it superseded."""
+    with T4DX.open(tmp_path / "store", dim=2, clock=lambda: 0.0) as store:
+        assert _latest_event(store) == 0.0
+        for name, time in (("old", 60.0), ("new", 180.0)):
+            store.insert(Item(id=name, content=name, event_time=time))
+        assert _latest_event(store) == 180.0
+    assert _latest_event(None) == 0.0

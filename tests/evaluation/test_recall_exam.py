@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from t4dm.backbone.load import load_backbone
 from t4dm.backbone.lora import add_lora
 from t4dm.data.recall import CHANCE
+from t4dm.errors import ExamTooSmallError
 from t4dm.evaluation.recall import ARMS, RecallExam, _last_telling, _with_facts, held_out_task
 from t4dm.memory.embedders import LexicalEmbedder
 from t4dm.memory.memory import Memory
@@ -117,9 +119,29 @@ def test_the_gate_is_judged_by_what_told_something(exam, model, tmp_path) -> Non
     assert shut.store["before"]["items"] == 0.0
 
 
-def test_the_same_seed_draws_the_same_exam_and_another_seed_another(exam) -> None:
-    from dataclasses import replace
+def test_shuffled_memories_are_anothers_even_in_a_part_of_one_episode(exam, model, writer, tmp_path) -> None:
+    """Five episodes in parts of four leave one alone; it must not read its own memories."""
+    read: list[list[str]] = []
+    original = Memory.read
 
+    def spy(self, queries, **settings):
+        read.append(list(settings["sessions"]))
+        return original(self, queries, **settings)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Memory, "read", spy)
+        sit(replace(exam, episodes=5), model, writer, tmp_path, arms=["shuffled"])
+    own = [e.session for e in replace(exam, episodes=5).draw()]
+    asked = [list(dict.fromkeys(sessions)) for sessions in read[-2:]]
+    assert asked == [own[1:5], own[:1]]
+
+
+def test_one_episode_has_no_stranger(exam, model, writer, tmp_path) -> None:
+    with pytest.raises(ExamTooSmallError, match=r"set exam.recall.episodes=2 or more$"):
+        sit(replace(exam, episodes=1), model, writer, tmp_path, arms=["shuffled"])
+
+
+def test_the_same_seed_draws_the_same_exam_and_another_seed_another(exam) -> None:
     assert exam.draw() == exam.draw()
     assert exam.draw() != replace(exam, seed=2).draw()
 
