@@ -55,7 +55,7 @@ def generate(cfg: DictConfig) -> str:
 
 
 def _latest_event(store: T4DX | None) -> float:
-    """When the store's last event was: ages count from there, so what is newer outranks what it superseded."""
+    """When the last event was: ages count from there, so what is newer outranks what it superseded."""
     return 0.0 if store is None else float(store.column("event_time").max(initial=0.0))
 
 
