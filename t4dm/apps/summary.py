@@ -34,7 +34,7 @@ def summary(
         scores: of the exam, None without one.
         trainer: Lightning's, after the fit.
         store: still open, None without one.
-        seconds: wall time of training (nights included) and of the exam.
+        seconds: wall time that this process trained (nights included) and sat the exam.
     """
     write = next((x for x in trainer.callbacks if isinstance(x, MemoryWriteCallback)), None)
     sleep = next((x for x in trainer.callbacks if isinstance(x, SleepCallback)), None)

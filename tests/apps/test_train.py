@@ -107,6 +107,14 @@ def test_a_run_goes_on_in_a_folder_of_its_own(done: RunResult, tmp_path: Path) -
     assert read_config(went_on.folder)["model"] == read_config(done.folder)["model"]
     assert summary(went_on)["items"]["offered"] >= summary(done)["items"]["offered"]
     assert {path: path.stat().st_mtime_ns for path in done.folder.rglob("*") if path.is_file()} == before
+    nights = went_on.folder / "nights.jsonl"
+    slept = (
+        [json.loads(line)["seconds"] for line in nights.read_text().splitlines()] if nights.exists() else []
+    )
+    assert len(slept) == summary(went_on)["nights"] - summary(done)["nights"]
+    seconds = summary(went_on)["seconds"]
+    assert seconds["sleep"] == pytest.approx(sum(slept), abs=0.001)
+    assert seconds["train"] > 0
 
 
 def test_a_resume_changes_trainer_and_loggers_alone(done: RunResult, tmp_path: Path) -> None:

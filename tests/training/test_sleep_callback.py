@@ -100,6 +100,7 @@ def test_state_is_plain_and_needs_no_open_store(make_world):
     other.load_state_dict(state)
     assert other.state_dict() == state
     assert other.nights == 1
+    assert (sleep.seconds > 0, other.seconds) == (True, 0.0)
     assert all(isinstance(value, int | float | dict) for value in state.values())
 
 

@@ -64,6 +64,7 @@ class SleepCallback(pl.Callback):
         self._file, self._seed, self._at = Path(folder) / "nights.jsonl", seed, at
         self.nights = self.replayed = self.pruned = self.prototypes = 0
         self.seconds = 0.0
+        """Asleep since this object was made: a resumed run is timed from its own start."""
         self._counted, self._epoch_ending = 0, False
 
     def on_train_batch_end(
@@ -88,7 +89,7 @@ class SleepCallback(pl.Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """Numbers; the store may be closed by now."""
-        names = ("nights", "replayed", "pruned", "prototypes", "seconds")
+        names = ("nights", "replayed", "pruned", "prototypes")
         return {name: getattr(self, name) for name in names} | {
             "pressure": self.pressure.state_dict(),
             "counted": self._counted,
@@ -97,7 +98,7 @@ class SleepCallback(pl.Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore what `state_dict` gave."""
-        for name in ("nights", "replayed", "pruned", "prototypes", "seconds"):
+        for name in ("nights", "replayed", "pruned", "prototypes"):
             setattr(self, name, state_dict[name])
         self.pressure.load_state_dict(state_dict["pressure"])
         self._counted, self._epoch_ending = state_dict["counted"], state_dict["epoch_ending"]
