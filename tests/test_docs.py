@@ -20,13 +20,15 @@ from t4dm.config import APPS, check, compose, config_dir
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMAND = re.compile(r"^\s*(?:\$ )?((?:t4dm|make) [^#\n]*)", re.M)
-FENCE = re.compile(r"^```(?:bash|sh|)\n(.*?)^```", re.M | re.S)
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
 PLACEHOLDER = re.compile(r"RUN|ITEM|<|\.\.\.")
 
 
 def on_pages() -> Iterator[tuple[str, str]]:
     for page in PAGES:
-        for block in FENCE.findall(page.read_text(encoding="utf-8")):
+        for language, block in FENCE.findall(page.read_text(encoding="utf-8")):
+            if language not in ("bash", "sh", ""):
+                continue
             yield from ((page.name, command.strip()) for command in COMMAND.findall(block))
 
 
