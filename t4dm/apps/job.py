@@ -69,6 +69,8 @@ def _leave_failed(folder: Path, error: BaseException) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         if not (folder / "FAILED").exists():
             (folder / "FAILED").write_text("".join(traceback.format_exception(error)), encoding="utf-8")
+        if not (folder / "overrides.yaml").exists():  # it failed before it was a run
+            OmegaConf.save(HydraConfig.get().overrides.task, folder / "overrides.yaml")
     except OSError as full:  # the disk may be what failed: the line on the terminal is all that is left
         sys.stderr.write(f"t4dm: could not write {folder}/FAILED ({full.strerror})\n")
 

@@ -110,6 +110,21 @@ def test_a_failing_job_does_not_hide_the_others(
     ]
 
 
+def test_a_job_that_failed_before_it_was_a_run_is_told_by_its_overrides(
+    command: Argv, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(cfg: DictConfig) -> float:
+        raise TextSourceError
+
+    with pytest.raises(SystemExit):
+        command(refused, "-m", "seed=7,8")
+    table = [line.split("│") for line in capsys.readouterr().out.splitlines() if "│" in line]
+    assert [[cell.strip() for cell in row[2:4]] for row in table] == [
+        ["seed=7", "failed"],
+        ["seed=8", "failed"],
+    ]
+
+
 def test_a_sweep_of_sound_jobs_ends_well(command: Argv, tmp_path: Path) -> None:
     command(recorded, "-m", "seed=1,3")
     assert len(outputs(tmp_path)) == 2
