@@ -151,6 +151,25 @@ class RunFolderError(T4DMError):
         super().__init__(f"{path} is no run folder: it has no {lacks}; list them: t4dm runs ls")
 
 
+class NoRunsError(T4DMError):
+    """There is no run below a folder."""
+
+    def __init__(self, root: str, *, kind: str = "run") -> None:
+        super().__init__(f"no {kind} below {root}; start one: t4dm train experiment=first_night")
+
+
+class NoStoreError(T4DMError):
+    """A path given to a `store` verb is no store's folder.
+
+    Args:
+        path: as typed.
+        fix: what to type; it ends the message.
+    """
+
+    def __init__(self, path: str, *, fix: str) -> None:
+        super().__init__(f"no store at {path}; {fix}")
+
+
 class ResumeMismatchError(T4DMError):
     """A resumed run may change its trainer and its loggers, nothing else.
 
@@ -481,8 +500,8 @@ class ModelMismatchError(T4DMError):
 
     def __init__(self, difference: str) -> None:
         super().__init__(
-            f"the checkpoint fits another model: {difference}; "
-            "resume with the model of that run: t4dm train resume=<its run folder>"
+            f"the checkpoint fits another model: {difference}; restore the config.yaml of its run and the "
+            "version of t4dm that made it, or train it anew: t4dm train experiment=first_night"
         )
 
 
@@ -498,7 +517,7 @@ class NothingToTrainError(T4DMError):
 
     def __init__(self) -> None:
         super().__init__(
-            "no parameter of the model learns; give it a LoRA or a stack: model/lora=r8 or model/stack=small"
+            "no parameter of the model learns; give it a LoRA or a stack: model/lora=qv or model/stack=small"
         )
 
 

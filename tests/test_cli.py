@@ -123,10 +123,10 @@ def test_runs_can_be_listed_shown_and_compared(t4dm: Cli, finished_run: RunResul
 
 
 def test_runs_ls_of_nothing_says_how_to_start_one(t4dm: Cli, tmp_path: Path) -> None:
-    code, _, err = t4dm("runs", "ls", "--root", tmp_path / "none")
-    assert code == 1
-    assert "t4dm train experiment=first_night" in err
-    assert err.count("\n") == 1
+    for root in (tmp_path / "none", tmp_path):
+        code, _, err = t4dm("runs", "ls", "--root", root)
+        assert code == 1
+        assert err == f"t4dm: no run below {root}; start one: t4dm train experiment=first_night\n"
 
 
 @pytest.mark.parametrize("verb", ["show", "report"])
@@ -164,9 +164,14 @@ def test_an_unknown_item_or_store_is_one_line(t4dm: Cli, store: Path) -> None:
     code, _, err = t4dm("store", "get", store, "c")
     assert code == 1
     assert err == f"t4dm: no item 'c' in {store}; list ids: t4dm store scan {store}\n"
-    code, _, err = t4dm("store", "stats", store / "none")
-    assert code == 1
-    assert err.count("\n") == 1
+    for path, fix in {
+        store / "none": "list the runs, each has its own in store: t4dm runs ls",
+        store.parent: f"there is one in it: t4dm store stats {store}",
+    }.items():
+        code, _, err = t4dm("store", "stats", path)
+        assert code == 1
+        assert err == f"t4dm: no store at {path}; {fix}\n"
+    assert not (store / "none").exists()
 
 
 @RUNS_TWICE

@@ -11,7 +11,7 @@ from omegaconf import OmegaConf
 
 from t4dm.apps import config_verbs
 from t4dm.config import build, check, compose, config_dir, locate, plain
-from t4dm.errors import ConfigError, MissingExtra
+from t4dm.errors import ConfigError, MissingExtra, NothingToTrainError
 
 GATE = "t4dm.memory.temporal_gate.TemporalGate"
 TASK = "t4dm.data.recall.RecallTask"
@@ -253,3 +253,10 @@ def test_a_logger_that_is_not_installed_names_its_extra(monkeypatch: pytest.Monk
     monkeypatch.setattr(module, "_WANDB_AVAILABLE", RequirementCache("wandb>=9999"))
     with pytest.raises(MissingExtra, match=r"wandb is not installed; run: pip install 't4dm\[wandb\]'"):
         build({"_target_": "lightning.pytorch.loggers.WandbLogger"})
+
+
+def test_the_parts_that_errors_advise_exist() -> None:
+    advised = [word for word in str(NothingToTrainError()).split() if "=" in word]
+    assert len(advised) == 2
+    for override in advised:
+        check(compose("train", ["experiment=smoke", override]))

@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from rich.console import Console
 
-from t4dm.errors import RunFolderError
+from t4dm.errors import NoRunsError
 from t4dm.training.run_record import read_run
 from t4dm.viz.closing_table import closing_table
 from t4dm.viz.report import write_report
@@ -21,11 +21,11 @@ def ls(root: Path) -> None:
     """Print one line per run below `root`.
 
     Raises:
-        RunFolderError: there is none.
+        NoRunsError: there is none.
     """
     rows = list_runs(root) if root.is_dir() else []
     if not rows:
-        raise RunFolderError(str(root), "run below it; start one: t4dm train experiment=first_night")
+        raise NoRunsError(str(root))
     Console().print(runs_table(rows))
 
 

@@ -8,14 +8,19 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from t4dm.errors import RunFolderError, UnknownItemError
+from t4dm.errors import NoStoreError, StoreMissingError, UnknownItemError
 from t4dm.t4dx import T4DX, Filter
 
 
 def _open(path: Path) -> T4DX:
-    if not path.is_dir():
-        raise RunFolderError(str(path), "store")
-    return T4DX.open(path, read_only=True)
+    try:
+        return T4DX.open(path, read_only=True)
+    except (StoreMissingError, NotADirectoryError):
+        inside = path / "store"
+        fix = "list the runs, each has its own in store: t4dm runs ls"
+        if inside.is_dir():
+            fix = f"there is one in it: t4dm store stats {inside}"
+        raise NoStoreError(str(path), fix=fix) from None
 
 
 def stats(path: Path) -> str:

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from t4dm.apps.job import app, guarded, run
 from t4dm.config import check, plain
-from t4dm.errors import RunFolderError
+from t4dm.errors import NoRunsError
 from t4dm.evaluation.intervals import mean_interval
 from t4dm.training.run_record import RunRecord
 from t4dm.viz.closing_table import closing_table
@@ -30,7 +30,7 @@ def study(cfg: DictConfig) -> dict[str, dict[str, Any]]:
     and results.csv, one row for each arm and distance.
 
     Raises:
-        RunFolderError: no run below `cfg.runs` has a summary.
+        NoRunsError: no run below `cfg.runs` has a summary.
     """
     check(cfg)
     c, folder = plain(cfg), Path(cfg.paths.output)
@@ -50,7 +50,7 @@ def gather(root: Path) -> dict[str, list[Summary]]:
     """Summaries of finished runs by their overrides without the seed.
 
     Raises:
-        RunFolderError: there is none.
+        NoRunsError: there is none.
     """
     groups: dict[str, list[Summary]] = defaultdict(list)
     for file in sorted(root.rglob("summary.json")) if root.is_dir() else []:
@@ -58,7 +58,7 @@ def gather(root: Path) -> dict[str, list[Summary]]:
         if told.get("recall"):
             groups[_typed(file.parent) or told["experiment"]].append(told)
     if not groups:
-        raise RunFolderError(str(root), "finished run below it, with recall in its summary.json")
+        raise NoRunsError(str(root), kind="finished run with recall in its summary.json")
     return dict(groups)
 
 

@@ -17,7 +17,7 @@ from t4dm.apps.sleep import sleep
 from t4dm.apps.study import gather, over_seeds, study
 from t4dm.apps.train import RunResult
 from t4dm.config import compose
-from t4dm.errors import NothingToSleepOnError, RunFolderError
+from t4dm.errors import NoRunsError, NothingToSleepOnError, RunFolderError
 from t4dm.persistence.bundle import load_bundle
 from t4dm.t4dx import T4DX, Item
 
@@ -120,7 +120,7 @@ def test_study_takes_a_real_run(run: Path) -> None:
 
 
 def test_study_of_nothing_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(RunFolderError, match="finished run below it"):
+    with pytest.raises(NoRunsError, match=r"^no finished run .* below .*t4dm train experiment=first_night$"):
         gather(tmp_path)
 
 

@@ -134,7 +134,7 @@ def test_a_checkpoint_of_another_model_is_refused_in_one_line(make_world):
         mine.load_state_dict(more_blocks)
     message = str(caught.value)
     assert message.startswith("the checkpoint fits another model: it also holds stack.blocks.2.")
-    assert message.endswith("resume with the model of that run: t4dm train resume=<its run folder>")
+    assert message.endswith("or train it anew: t4dm train experiment=first_night")
     assert "\n" not in message
     without = phase(make_world("c", lora=False))
     with pytest.raises(ModelMismatchError, match="it also holds language_model"):
