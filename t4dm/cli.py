@@ -146,7 +146,7 @@ def configs_copy(folder: Annotated[Path, typer.Argument(help="a new folder")]) -
 
 @runs_app.command("ls")
 def runs_ls(root: Roots = OUTPUTS) -> None:
-    """List all runs: folder, status, seconds, seed, overrides.
+    """List all runs: folder, status, seed, nights, recall by arm, time.
 
     Example: t4dm runs ls --root outputs/train
     """

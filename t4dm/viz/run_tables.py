@@ -15,10 +15,12 @@ COLOURS = {"done": "green", "failed": "red", "broken": "red", "interrupted": "ye
 
 def runs_table(rows: Sequence[RunRow]) -> Table:
     """One line per run, for `t4dm runs ls`; accuracies are means over the distances."""
-    table = Table(
-        "run", "status", title=f"{len(rows)} run{'' if len(rows) == 1 else 's'}", title_justify="left"
-    )
-    for name in ("seed", "nights", "memory", "no memory", "shuffled", "time"):
+    title = f"{len(rows)} run{'' if len(rows) == 1 else 's'}"
+    # lean, so that 80 columns leave room for the path; a name cut short could not be typed
+    table = Table(title=title, title_justify="left", box=None, header_style="bold", padding=(0, 1, 0, 0))
+    table.add_column("run", overflow="fold")
+    table.add_column("status", no_wrap=True)
+    for name in ("seed", "nights", "memory", "no\nmemory", "shuffled", "time"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         status = f"[{COLOURS.get(row.status, 'default')}]{escape(row.status)}[/]"

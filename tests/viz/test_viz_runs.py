@@ -13,8 +13,8 @@ from t4dm.viz.runs import Change, diff_runs, list_runs
 RunMaker = Callable[..., Path]
 
 
-def printed(table: object) -> str:
-    console = Console(width=200)
+def printed(table: object, *, width: int = 200) -> str:
+    console = Console(width=width)
     with console.capture() as capture:
         console.print(table)
     return capture.get().replace("\u00a0", " ")
@@ -92,3 +92,16 @@ def test_the_tables_print_runs_and_differences(make_run: RunMaker, tmp_path: Pat
     assert "b[x]" in text
     assert "seed" in text
     assert "the same settings" in printed(diff_table(diff_runs(one, one), left="a", right="b"))
+
+
+def test_80_columns_hold_the_whole_path_of_a_run(make_run: RunMaker, tmp_path: Path) -> None:
+    make_run(status="interrupted")
+    root = tmp_path / "outputs"
+    rows = [row._replace(path=row.path.relative_to(tmp_path)) for row in list_runs(root)]
+    text = printed(runs_table(rows), width=80)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= 80
+    body = text[text.index("outputs") :].splitlines()
+    left = body[0].index("interrupted")
+    assert "".join(line[:left].strip() for line in body) == str(rows[0].path)
+    assert left >= 20
