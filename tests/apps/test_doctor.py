@@ -14,7 +14,7 @@ def needed(*overrides: str) -> Need:
 
 def test_the_laptop_experiment_needs_less_than_its_4_gib() -> None:
     need = needed("experiment=first_night")
-    assert 0.6 * GIB < need.memory < 4 * GIB
+    assert 1185 / 1024 * GIB <= need.memory < 4 * GIB  # the largest peak_memory_mib that full runs of it had
     assert not need.gpu
 
 

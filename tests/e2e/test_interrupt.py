@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
 import signal
 import subprocess
@@ -12,9 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from t4dm.apps.doctor import estimate
 from t4dm.persistence.bundle import load_bundle
 from t4dm.t4dx import T4DX
-from t4dm.training.run_record import read_run
+from t4dm.training.run_record import read_config, read_run
 
 LONG = [
     *("experiment=smoke", "model.stack.width=32", "model.stack.blocks=1", "exam=none"),
@@ -71,6 +73,8 @@ def go_on(tmp_path: Path, stopped: Path) -> Path:
     assert [line for line in said.splitlines() if not line.startswith("night ")] == []
     run = next(root.rglob("run.json")).parent
     assert read_run(run)["parent"] == str(stopped)
+    peak = json.loads((run / "summary.json").read_text(encoding="utf-8"))["peak_memory_mib"]
+    assert estimate(read_config(run)).memory >= peak * 2**20  # what the doctor says; alone in its process
     return run
 
 
