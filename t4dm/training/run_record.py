@@ -69,7 +69,7 @@ def git_state(source: Path) -> tuple[dict[str, Any] | None, str]:
     try:
         sha = git("rev-parse", "HEAD").strip()
         diff = git("diff", "HEAD")
-        untracked = git("ls-files", "--others", "--exclude-standard").split()
+        untracked = git("ls-files", "-z", "--others", "--exclude-standard").split("\0")[:-1]
     except (OSError, subprocess.CalledProcessError):
         return None, ""
     return {"sha": sha, "dirty": bool(diff or untracked), "untracked": untracked}, diff

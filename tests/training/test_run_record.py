@@ -138,9 +138,10 @@ def test_git_state_tells_the_commit_and_what_is_not_in_it(tmp_path: Path) -> Non
     assert clean is not None
     assert (len(clean["sha"]), clean["dirty"], no_diff) == (40, False, "")
     (tmp_path / "a.py").write_text("a = 2\n")
-    (tmp_path / "b.py").write_text("")
+    for name in ("b.py", "my nötes.txt"):
+        (tmp_path / name).write_text("")
     dirty, diff = git_state(tmp_path)
-    assert dirty == {"sha": clean["sha"], "dirty": True, "untracked": ["b.py"]}
+    assert dirty == {"sha": clean["sha"], "dirty": True, "untracked": ["b.py", "my nötes.txt"]}
     assert "-a = 1" in diff
     assert "+a = 2" in diff
 
