@@ -25,8 +25,7 @@ class MemoryWriteCallback(pl.Callback):
     """After each training batch: offer its spans to the gate, write what passes, let the gate learn from use.
 
     A validation reads and writes a scratch memory of its own, which is gone afterwards: what is held out
-        never reaches
-    the store, the gate or the night.
+    never reaches the store, the gate or the night.
 
     Args:
         writer: the gate and what belongs to it.

@@ -28,9 +28,8 @@ class SleepCallback(pl.Callback):
     """Counts what is written, and sleeps where that has made the model tired.
 
     A night blocks training on purpose: it is deterministic and measured. It comes before the checkpoint
-        of the same hook,
-    since Lightning calls checkpoint callbacks last. Each night adds a line to `folder/nights.jsonl`, a
-    row to the metrics, and a line above the progress bar.
+    of the same hook, since Lightning calls checkpoint callbacks last. Each night adds a line to
+    `folder/nights.jsonl`, a row to the metrics, and a line above the progress bar.
 
     Args:
         pressure: builds up with written items.
