@@ -83,6 +83,15 @@ def test_the_sdist_holds_what_the_wheel_is_made_of(dist: Path) -> None:
     with tarfile.open(next(dist.glob("*.tar.gz"))) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"pyproject.toml", "LICENSE", "README.md", "configs/train.yaml", "tests/test_wheel.py"} <= names
+    # what its own tests read
+    assert {
+        "experiments/tiny_backbone/ngram.py",
+        "CONTRIBUTING.md",
+        "mkdocs.yml",
+        "docs/make_help.py",
+    } <= names
+    assert {"Makefile", ".ci/run"} <= names
+    assert [name for name in names if name.startswith("outputs/")] == ["outputs/README.md"]
 
 
 def test_every_experiment_composes_from_the_installed_wheel(wheel: Path, tmp_path: Path) -> None:
