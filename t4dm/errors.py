@@ -7,6 +7,19 @@ class T4DMError(Exception):
     """Base of all errors that the command line prints as one line, without a traceback."""
 
 
+class SettingError(T4DMError, ValueError):
+    """A setting has a value that its class cannot work with.
+
+    Args:
+        field: its dotted path in the config.
+        value: what it is.
+        fix: what to set; it ends the message.
+    """
+
+    def __init__(self, field: str, value: object, fix: str) -> None:
+        super().__init__(f"{field}={value} does not work; {fix}")
+
+
 class MissingExtra(T4DMError):
     """An optional dependency is not installed.
 

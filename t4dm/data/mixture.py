@@ -1,7 +1,7 @@
 """Recall episodes and plain text in turns, so that perplexity is protected while memory is learnt.
 
 Batches alternate whole: the windows of an episode keep their order, and what was written stays before
-    what is asked.
+what is asked.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from fractions import Fraction
 import lightning.pytorch as pl
 
 from t4dm.data.loader import Batch, BatchLoader
+from t4dm.errors import SettingError
 
 
 class MixtureDataModule(pl.LightningDataModule):
@@ -31,7 +32,7 @@ class MixtureDataModule(pl.LightningDataModule):
     ) -> None:
         super().__init__()
         if not 0 <= text_share < 1:
-            raise ValueError(f"text_share must lie in [0, 1), not {text_share}")
+            raise SettingError("data.text_share", text_share, "set it to a share in [0, 1)")
         self.recall, self.text, self.text_share = recall, text, text_share
 
     def setup(self, stage: str | None = None) -> None:
@@ -52,11 +53,12 @@ def interleave(main: BatchLoader, other: BatchLoader, *, share: float) -> BatchL
     """`main` once through, with `other` as an evenly spread `share` of all batches.
 
     Raises:
-        ValueError: `other` holds no batch although it is to have a share.
+        SettingError: `other` holds no batch although it is to have a share.
     """
     part = Fraction(share).limit_denominator(1000)
     if part and not other.steps:
-        raise ValueError("the text holds no batch")
+        fix = "the text holds no batch, so set it to 0 or name more text: data.text.files=[book.txt]"
+        raise SettingError("data.text_share", share, fix)
     steps = total_steps(main.steps, part)
     turns = math.floor(steps * part)
 

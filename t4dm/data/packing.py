@@ -13,6 +13,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from t4dm.errors import SettingError
+
 IGNORED = -100
 
 
@@ -35,8 +37,7 @@ def pack(
     """Pack documents of token ids into windows of `length` tokens.
 
     The result is a pure function of the documents in their order, and causal: further documents change no
-        token of the
-    windows that were already full. Documents without tokens leave no trace.
+    token of the windows that were already full. Documents without tokens leave no trace.
 
     Args:
         documents: token ids, one sequence a document.
@@ -45,10 +46,10 @@ def pack(
         pad_id: id of the padding in the last window.
 
     Raises:
-        ValueError: `length` is not positive.
+        SettingError: `length` is not positive.
     """
     if length < 1:
-        raise ValueError(f"a window needs at least one token, not length={length}")
+        raise SettingError("data.length", length, "set it to 1 token or more")
     end = [] if end_id is None else [end_id]
     pieces = [np.asarray([*ids, *end], dtype=np.int64) for ids in documents if len(ids)]
     sizes = np.array([len(piece) for piece in pieces], dtype=np.int64)

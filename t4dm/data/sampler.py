@@ -11,6 +11,8 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from t4dm.errors import SettingError
+
 
 @lru_cache(maxsize=4)
 def permutation(size: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
@@ -45,7 +47,7 @@ class StepSampler:
 
     def __init__(self, *, size: int, batch_size: int, seed: int | None, drop_last: bool = False) -> None:
         if batch_size < 1:
-            raise ValueError(f"a batch needs at least one row, not batch_size={batch_size}")
+            raise SettingError("data.batch_size", batch_size, "set it to at least one row")
         self.size, self.batch_size, self.seed = size, batch_size, seed
         self.steps = size // batch_size if drop_last else -(-size // batch_size)
 

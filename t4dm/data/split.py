@@ -11,6 +11,8 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from t4dm.errors import SettingError
+
 
 class Split(NamedTuple):
     """Documents by side, in their given order."""
@@ -32,10 +34,11 @@ def split(documents: Sequence[str], *, fraction: float, seed: int) -> Split:
     documents suffice.
 
     Raises:
-        ValueError: `fraction` is not in [0, 1), or fewer than two distinct documents are to be divided.
+        SettingError: `fraction` is not in [0, 1).
+        ValueError: fewer than two distinct documents are to be divided.
     """
     if not 0 <= fraction < 1:
-        raise ValueError(f"the held-out fraction must lie in [0, 1), not {fraction}")
+        raise SettingError("data.held_out", fraction, "set it to a share in [0, 1)")
     if fraction == 0:
         return Split(list(documents), [])
     at = {document: position(document, seed=seed) for document in documents}

@@ -14,7 +14,7 @@ from t4dm.data.loader import Batch, BatchLoader
 from t4dm.data.packing import Packed, pack
 from t4dm.data.sampler import StepSampler
 from t4dm.data.split import split
-from t4dm.errors import TextEmptyError, TextSourceError
+from t4dm.errors import SettingError, TextEmptyError, TextSourceError
 
 Encode = Callable[[str], Sequence[int]]
 TEXT_SESSION = "text"
@@ -88,6 +88,8 @@ class TextDataModule(pl.LightningDataModule):
             raise TextEmptyError(source, "no text")
         try:
             sides = split(documents, fraction=self._held_out, seed=self._seed)
+        except SettingError:
+            raise
         except ValueError as error:
             raise TextEmptyError(source, "a single document, so none can be held out") from error
         self._packed = self._pack(sides.train), self._pack(sides.held_out)

@@ -8,7 +8,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from t4dm.errors import GateStateError
+from t4dm.errors import GateStateError, SettingError
 
 __all__ = ["FEATURES", "TemporalGate"]
 
@@ -57,9 +57,11 @@ class TemporalGate:
         learning_rate: float = 0.05,
     ) -> None:
         if len(weights) < len(FEATURES):
-            raise ValueError(f"weights has {len(weights)} entries; give at least one for each of {FEATURES}.")
+            fix = f"give at least one for each of {', '.join(FEATURES)}"
+            raise SettingError("model.writer.gate.weights", list(weights), fix)
         if target_rate is not None and not 0.0 < target_rate < 1.0:
-            raise ValueError(f"target_rate is {target_rate}; give a share between 0 and 1, or None.")
+            fix = "set it to a share between 0 and 1, or to null"
+            raise SettingError("model.writer.gate.target_rate", target_rate, fix)
         self.target_rate = target_rate
         self.threshold = threshold
         self.bias_rate = bias_rate

@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any, final
 
+from t4dm.errors import SettingError
+
 __all__ = ["SleepPressure"]
 
 WAKE_HOURS = 18.2
@@ -45,8 +47,16 @@ class SleepPressure:
         idle_seconds: float | None = None,
         circadian: float = 0.0,
     ) -> None:
-        if items_per_night <= 0 or not 0.0 < lower < upper < 1.0:
-            raise ValueError("give items_per_night > 0 and thresholds 0 < lower < upper < 1.")
+        if items_per_night <= 0:
+            raise SettingError(
+                "sleep.pressure.items_per_night",
+                items_per_night,
+                "set it to a number above 0, or take sleep=none",
+            )
+        if not 0.0 < lower < upper < 1.0:
+            raise SettingError(
+                "sleep.pressure.lower", f"{lower} with upper={upper}", "set them to 0 < lower < upper < 1"
+            )
         self.tau_wake = items_per_night / math.log((1.0 - lower) / (1.0 - upper))
         self.tau_sleep = self.tau_wake * SLEEP_HOURS / WAKE_HOURS
         self.upper = upper
