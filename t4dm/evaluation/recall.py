@@ -186,7 +186,7 @@ class RecallExam:
             rows = [(_with_facts(e), 0) for e in part] if arm == "in_prompt" else [(e, last) for e in part]
             batch = encoder.batch(rows, start_time=60.0 * last if arm == "in_prompt" else 0.0)
             if arm == "shuffled":
-                batch["sessions"] = [strangers[session] for session in batch["sessions"]]
+                batch["sessions"] = [strangers[episode.session] for episode in part]
             with _disabled_lora(model, arm):
                 guess = _forward(model, batch, memory=memory, arm=arm).logits[:, :-1].argmax(-1)
             _count(hits, guess, batch)
