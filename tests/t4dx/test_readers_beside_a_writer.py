@@ -1,4 +1,4 @@
-"""Readers never wait for a writer, whatever the disk does: a lock around reads once cost 40-fold in searches a second."""
+"""Readers never wait for a writer: a lock around every read, held over an fsync, costs most of the searches."""
 
 from __future__ import annotations
 
