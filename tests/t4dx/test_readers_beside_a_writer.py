@@ -1,4 +1,4 @@
-"""Readers never wait for a writer: a lock around every read, held over an fsync, costs most of the searches."""
+"""Readers never wait for a writer: a lock around reads, held over an fsync, costs most of the searches."""
 
 from __future__ import annotations
 
