@@ -195,51 +195,43 @@ def window_encoder(recipe: dict[str, Any], encode: Encode) -> WindowEncoder:
 
 
 def pretrain(recipe: dict[str, Any], train_text: str) -> None:
-    """Train tokenizer and model in two stages; a line of the log and a checkpoint every 250 steps."""
+    """Train tokenizer and model; a line of the log and a checkpoint every 250 steps."""
     torch.manual_seed(recipe["seed"])
-    out = Path(recipe["out"])
     tokenizer = tiny_tokenizer(corpus(train_text, episode_texts(4000, 0)), vocab_size=recipe["vocab_size"])
     model = tiny_qwen2(
         vocab_size=recipe["vocab_size"], hidden_size=recipe["hidden_size"], layers=recipe["layers"]
     )
     with (HERE / "log.csv").open("w") as log:
         print(COLUMNS, file=log)
-        learn(recipe, recipe["climb"], model, tokenizer, train_text, log)
-        # The second stage starts from what was saved, with a fresh optimizer.
-        learn(recipe, recipe["anneal"], load(str(out)).train(), tokenizer, train_text, log)
+        learn(recipe, model, tokenizer, train_text, log)
 
 
 def learn(
-    recipe: dict[str, Any],
-    stage: dict[str, Any],
-    model: torch.nn.Module,
-    tokenizer: Any,
-    train_text: str,
-    log: TextIO,
+    recipe: dict[str, Any], model: torch.nn.Module, tokenizer: Any, train_text: str, log: TextIO
 ) -> None:
-    """One stage: AdamW with warm-up and a cosine over `cosine` steps, left at step `stop`."""
-    rng = np.random.default_rng([recipe["seed"], stage["first"]] if stage["first"] else recipe["seed"])
+    """AdamW with warm-up and one cosine down to 5 % of the peak."""
+    rng = np.random.default_rng(recipe["seed"])
     encode = lambda text: tokenizer(text)["input_ids"]  # noqa: E731
     train, length = np.array(encode(train_text)), recipe["length"]
     encoder = window_encoder(recipe, encode)
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=stage["learning_rate"], betas=(0.9, 0.95), weight_decay=recipe["weight_decay"]
+        model.parameters(), lr=recipe["learning_rate"], betas=(0.9, 0.95), weight_decay=recipe["weight_decay"]
     )
-    warmup, steps = stage["warmup"], stage["cosine"]
+    warmup, steps = recipe["warmup"], recipe["steps"]
     schedule = torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda s: min((s + 1) / warmup, 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * s / steps)))
     )
     start, losses = time.time(), [0.0, 0.0]
-    for step in range(stage["stop"] + 1):
+    for step in range(steps + 1):
         if step % 250 == 0:
             check = [recall_accuracy(model, encoder, n, np.random.default_rng(99)) for n in (2, 4, 6)]
             figures = [round(x, 4) for x in (*losses, *check)]
-            print(stage["first"] + step, round(time.time() - start), *figures, sep=",", file=log, flush=True)
-            print(stage["first"] + step, figures, flush=True)
+            print(step, round(time.time() - start), *figures, sep=",", file=log, flush=True)
+            print(step, figures, flush=True)
             save(model, tokenizer, Path(recipe["out"]))
         at = rng.integers(0, len(train) - length, size=recipe["rows"]["text"])
         text = torch.from_numpy(np.stack([train[i : i + length] for i in at]))
-        attributes = BROAD if stage["first"] + step < recipe["broad_steps"] else MIXED
+        attributes = BROAD if step < recipe["broad_steps"] else MIXED
         told = recall_batch(encoder, recipe["rows"]["recall"], tuple(recipe["facts"]), rng, attributes)
         loss_t = token_losses(model, {"input_ids": text, "loss_weights": torch.ones(text.shape)})
         loss_r = token_losses(model, told)
