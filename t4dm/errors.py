@@ -409,6 +409,34 @@ class StoreDimensionError(StoreError):
         )
 
 
+class StoreMetricError(StoreError):
+    """A store was opened with another metric than it was created with."""
+
+    def __init__(self, path: str, found: str, asked: str) -> None:
+        super().__init__(
+            f"the store {path} compares vectors by {found}, not {asked}; open it with metric={found!r}"
+        )
+
+
+class UnknownCollectionError(StoreError):
+    """No collection of a store has that name."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(
+            f"no collection {name!r} (there is {', '.join(known)}); "
+            f"make it first: store.create_collection({name!r}, dim=1024)"
+        )
+
+
+class CollectionExistsError(StoreError):
+    """A collection exists with another vector size or metric."""
+
+    def __init__(self, name: str, dim: int, metric: str) -> None:
+        super().__init__(
+            f"collection {name!r} exists with dim={dim} and metric={metric!r}; use these, or another name"
+        )
+
+
 class OptionError(T4DMError):
     """A store option has a value that does not exist."""
 
@@ -550,4 +578,38 @@ class ExamTooSmallError(T4DMError):
         super().__init__(
             f"the arm shuffled takes another episode's memories, but the exam has {episodes}; "
             f"set exam.recall.episodes=2 or more"
+        )
+
+
+class ExportTargetError(T4DMError):
+    """An export cannot be written where it was asked for.
+
+    Args:
+        path: as typed.
+        problem: what is wrong with it; it ends with what to type.
+    """
+
+    def __init__(self, path: object, problem: str) -> None:
+        super().__init__(f"{path} {problem}")
+
+
+class ImportFileError(T4DMError):
+    """A file to be imported cannot be read, or does not fit the store.
+
+    Args:
+        path: as typed.
+        problem: what is wrong with it; it ends with what to type.
+    """
+
+    def __init__(self, path: object, problem: str) -> None:
+        super().__init__(f"{path} {problem}")
+
+
+class ImportLineError(T4DMError):
+    """One line of a file cannot be stored."""
+
+    def __init__(self, path: object, number: int, problem: str) -> None:
+        super().__init__(
+            f"line {number} of {path}: {problem}; nothing of its batch was stored, "
+            "correct the line and run the import again"
         )
