@@ -1,8 +1,10 @@
 """T4DX: an embedded bitemporal vector and graph store. numpy and msgpack only; it knows nothing of brains."""
 
 from t4dm.t4dx.engine import T4DX
+from t4dm.t4dx.facets import Facet
 from t4dm.t4dx.filters import EdgeFilter, Filter
 from t4dm.t4dx.operators import AffineClip
+from t4dm.t4dx.predicates import F, Predicate
 from t4dm.t4dx.reader import Reader
 from t4dm.t4dx.transaction import Transaction
 from t4dm.t4dx.types import (
@@ -12,6 +14,7 @@ from t4dm.t4dx.types import (
     OUT,
     UNSET,
     AsOf,
+    Collection,
     Direction,
     Edge,
     EdgeType,
@@ -35,10 +38,13 @@ __all__ = [
     "UNSET",
     "AffineClip",
     "AsOf",
+    "Collection",
     "Direction",
     "Edge",
     "EdgeFilter",
     "EdgeType",
+    "F",
+    "Facet",
     "Filter",
     "Hit",
     "Hits",
@@ -47,6 +53,7 @@ __all__ = [
     "Options",
     "Path",
     "Paths",
+    "Predicate",
     "Reader",
     "Report",
     "Transaction",
