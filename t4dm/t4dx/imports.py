@@ -106,7 +106,7 @@ def vector_size(path: Path) -> int | None:
     if head:
         return int(head["dim"])
     for number, row in _lines(path):
-        item = _parse(path, number, row, exported=False)
+        _, item = _parse(path, number, row, exported=False)
         if isinstance(item, Item) and item.vector is not None:
             return len(item.vector)
     return None
