@@ -12,14 +12,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from t4dm.errors import EdgeError, ItemError, VectorError
 from t4dm.t4dx.ops import InsertEdges, InsertItems
-from t4dm.t4dx.types import ITEM_TYPES, UNSET, Edge, Item
+from t4dm.t4dx.types import ITEM_TYPES, UNSET, Collection, Edge, Item
 
 _LATEST: Final = 1e11  # the year 5138; milliseconds since 1970 passed it in 1973
 _NORMS: Final = (1e-18, 1e18)  # within these a float32 dot product neither overflows nor vanishes
 
 
-def item_rows(items: Sequence[Item], *, dim: int, now: float) -> InsertItems:
-    """Check items and lay them out in columns; raises ItemError or VectorError and names the item."""
+def item_rows(items: Sequence[Item], *, collection: Collection, now: float) -> InsertItems:
+    """Check items of one collection and lay them out in columns; raises ItemError or VectorError and names
+    the item.
+    """
     seen: set[str] = set()
     for item in items:
         check_id(item.id, what="item")
@@ -43,7 +45,8 @@ def item_rows(items: Sequence[Item], *, dim: int, now: float) -> InsertItems:
         metas=[pack_plain(item.metadata, owner=f"metadata of item {item.id!r}") for item in items],
         numbers=np.array([_item_numbers(item, now) for item in items], np.float64).reshape(-1, 8),
         has=has,
-        vectors=check_vectors(given, dim=dim, owners=owners),
+        vectors=check_vectors(given, dim=collection.dim, owners=owners),
+        collection=collection.name,
     )
 
 
@@ -163,11 +166,32 @@ def pack_plain(value: Mapping[str, Any], *, owner: str) -> bytes:
     if not value:
         return b""
     try:
+        _check_json(dict(value))
         return bytes(msgpack.packb(dict(value), use_bin_type=True))
-    except (TypeError, ValueError, OverflowError) as error:
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
         raise ItemError(
-            f"{owner} holds what cannot be stored ({error}); use str, int, float, list, dict"
+            f"{owner} holds what cannot be stored ({error}); use None, bool, int, float, str, list, dict"
         ) from None
+
+
+def _check_json(value: object) -> None:
+    """Raise TypeError or ValueError for what JSON does not have."""
+    match value:
+        case None | bool() | int() | str():
+            return
+        case float():
+            if not math.isfinite(value):
+                raise ValueError(f"{value} is no JSON number")
+        case list() | tuple():
+            for part in value:
+                _check_json(part)
+        case dict():
+            for key, part in value.items():
+                if not isinstance(key, str):
+                    raise TypeError(f"key {key!r} is no string")
+                _check_json(part)
+        case _:
+            raise TypeError(f"{type(value).__name__} is no JSON type")
 
 
 def _item_numbers(item: Item, now: float) -> list[float]:
