@@ -5,13 +5,13 @@ last.
 from __future__ import annotations
 
 from t4dm.errors import FolderExistsError
-from t4dm.t4dx import manifest, wal
+from t4dm.t4dx import manifest
 from t4dm.t4dx.fs import FileSystem
 from t4dm.t4dx.manifest import Manifest
 
 
-def copy_store(fs: FileSystem, source: str, target: str, found: Manifest, *, log_bytes: int) -> None:
-    """Copy what a manifest names, and the first `log_bytes` of its log, into a new or empty folder.
+def copy_store(fs: FileSystem, source: str, target: str, found: Manifest, *, logs: dict[str, int]) -> None:
+    """Copy what a manifest names, and so many bytes of each of its `logs`, into a new or empty folder.
 
     Files that never change are hard links where the file system allows it; without its manifest, which comes
     last and durably, an unfinished copy is no store.
@@ -23,9 +23,9 @@ def copy_store(fs: FileSystem, source: str, target: str, found: Manifest, *, log
     for name in manifest.named_files(found):
         fs.link(f"{source}/{name}", f"{target}/{name}")
         fs.sync_file(f"{target}/{name}")
-    log = wal.wal_name(found.wal_id)
-    fs.write_new(f"{target}/{log}", fs.read(f"{source}/{log}")[:log_bytes])
-    fs.sync_file(f"{target}/{log}")
+    for log, size in logs.items():
+        fs.write_new(f"{target}/{log}", fs.read_range(f"{source}/{log}", 0, size))
+        fs.sync_file(f"{target}/{log}")
     for name in (*(manifest.segment_folder(entry.id) for entry in found.segments), "segments", "deltas"):
         fs.sync_dir(f"{target}/{name}")
     manifest.publish(fs, target, found)

@@ -18,15 +18,16 @@ from types import TracebackType
 from typing import Any, Final, Self, final
 
 from t4dm import errors
-from t4dm.t4dx import backup, compaction, flush, manifest, opening, ops, recovery, verify, wal
+from t4dm.t4dx import backup, compaction, door, flush, manifest, opening, ops, recovery, verify, wal
 from t4dm.t4dx.checks import Plan
 from t4dm.t4dx.fs import FULL, FileSystem, Lock, OsFileSystem
 from t4dm.t4dx.journal import LEVELS, Journal
+from t4dm.t4dx.logfile import LogWriter
 from t4dm.t4dx.manifest import Manifest
 from t4dm.t4dx.reader import Reader
 from t4dm.t4dx.state import Version
 from t4dm.t4dx.transaction import Transaction
-from t4dm.t4dx.types import Lsn, Options
+from t4dm.t4dx.types import Collection, Lsn, Options
 from t4dm.t4dx.writes import Request, Writes
 
 
@@ -44,6 +45,7 @@ class T4DX(Reader, Writes):
         path: str | os.PathLike[str],
         *,
         dim: int | None = None,
+        metric: str | None = None,
         options: Options | None = None,
         clock: Callable[[], float] = time.time,
         read_only: bool = False,
@@ -54,14 +56,15 @@ class T4DX(Reader, Writes):
         Args:
             path: folder of the store.
             dim: vector size; needed to create a store, checked against an existing one.
+            metric: "cosine" (of a new store, unless said otherwise), "dot" or "l2"; checked likewise.
             options: durability, thresholds, extra edge types.
             clock: seconds; gives `record_time`.
             read_only: read the state as of now, beside a writer; takes no lock and changes no byte.
             fs: the disk; the operating system's by default.
 
         Raises:
-            StoreLockedError, StoreMissingError, StoreDimensionError, StoreFormatError, CorruptionError,
-            StoreFullError.
+            StoreLockedError, StoreMissingError, StoreDimensionError, StoreMetricError, StoreFormatError,
+            CorruptionError, StoreFullError.
         """
         options, fs, folder = options or Options(), fs or OsFileSystem(), os.fspath(path).rstrip("/") or "/"
         if options.durability not in LEVELS:
@@ -72,7 +75,7 @@ class T4DX(Reader, Writes):
         try:
             if not read_only:
                 lock = opening.take_lock(fs, folder, create=dim is not None)
-            found = opening.load_or_create(fs, folder, dim, options, read_only=read_only)
+            found = opening.load_or_create(fs, folder, dim, options, read_only=read_only, metric=metric)
             return cls(fs, folder, found, options=options, clock=clock, lock=lock)
         except BaseException as error:
             if lock is not None:
@@ -98,10 +101,11 @@ class T4DX(Reader, Writes):
         self._flush_at = options.memtable_items
         recover = recovery.recover if lock else opening.recover_beside_writer
         recovered = recover(fs, folder, found)
-        self._state, self._torn = recovered.state, recovered.torn
-        self._dim, self._types = recovered.state.dim, recovered.state.types
+        self._state, self._torn = recovered.state, recovered.tail.torn
+        self._collections, self._types = recovered.state.collections, recovered.state.types
         self._version = self._state.version()
-        self._journal = self._open_journal(recovered) if lock else None
+        self._tail = recovered.tail
+        self._journal = self._open_journal() if lock else None
         _LIVE.add(self)
 
     def transaction(self) -> Transaction:
@@ -110,12 +114,42 @@ class T4DX(Reader, Writes):
         Reads do not see the transaction before it commits; an exception inside the block drops it.
         """
         lsn = self._present().lsn
-        return Transaction(self._submit, dim=self._dim, types=self._types, clock=self._clock, lsn=lsn)
+        return Transaction(
+            self._submit, collections=self._collections, types=self._types, clock=self._clock, lsn=lsn
+        )
 
     def snapshot(self) -> Reader:
         """The store as it is now, for as long as the result is kept."""
         version = self._present()
         return Reader(lambda: version)
+
+    def create_collection(self, name: str, *, dim: int, metric: str = "cosine") -> Collection:
+        """Make a collection with its own vector size and metric, durably; nothing happens where it exists.
+
+        Raises:
+            CollectionExistsError: the name means another size or metric. OptionError: no such metric or size.
+        """
+        row = Collection(name, dim, metric)
+        with self._writing():
+            if self._collections.is_new(row):
+                with self._cleaning():
+                    self._commit(self._manifest.next(collections=(*self._manifest.collections, row)))
+                self._collections.add(row)
+        return row
+
+    def collections(self) -> dict[str, Collection]:
+        """The collections by name, "default" first."""
+        self._check_alive()
+        return {row.name: row for row in self._collections.rows}
+
+    def register_edge_type(self, name: str) -> None:
+        """Make a name usable as an edge type, durably; nothing happens where it is known."""
+        door.check_id(name, what="edge type")
+        with self._writing():
+            if name not in self._types.codes:
+                with self._cleaning():
+                    self._commit(self._manifest.next(edge_types=(*self._types.names, name)))
+                self._types.register(name)
 
     def flush(self) -> None:
         """Write the memtable and all overlays to immutable files, and start a new log."""
@@ -138,7 +172,7 @@ class T4DX(Reader, Writes):
         with self._writing() as journal:
             journal.sync()
             target = os.fspath(folder)
-            backup.copy_store(self._fs, self._folder, target, self._manifest, log_bytes=journal.size)
+            backup.copy_store(self._fs, self._folder, target, self._manifest, logs=journal.logs())
             return self._state.lsn
 
     def verify(self, level: str = "quick") -> verify.Report:
@@ -153,7 +187,7 @@ class T4DX(Reader, Writes):
         version, found = self._present(), self._manifest
         files = sum(manifest.named_files(found).values())
         journal = self._journal
-        log = journal.size if journal is not None else 0
+        log = journal.used if journal is not None else sum(self._tail.used.values())
         return {
             "items": sum(len(view.visible_items(None)) for view in version.views),
             "edges": sum(len(view.visible_edges(None)) for view in version.views),
@@ -175,8 +209,8 @@ class T4DX(Reader, Writes):
 
     @property
     def dim(self) -> int:
-        """Vector size."""
-        return self._dim
+        """Vector size of the default collection."""
+        return self._collections.rows[0].dim
 
     @property
     def path(self) -> str:
@@ -268,12 +302,17 @@ class T4DX(Reader, Writes):
         if state.lsn == old.flushed_lsn:
             return
         journal = self._writable()
-        journal.sync()
+        info = journal.rotate()
         with self._cleaning():
             done = flush.write(
-                self._fs, self._folder, state, old, max_deltas=self._options.max_deltas, commit=self._commit
+                self._fs,
+                self._folder,
+                state,
+                old,
+                info,
+                max_deltas=self._options.max_deltas,
+                commit=self._commit,
             )
-        journal.rotate(done.log, at=state.lsn)
         state.segments = [done.draft, *state.segments] if done.draft is not None else state.segments
         state.new_memtable()
         self._flush_at, self._flush_error = self._options.memtable_items, ""
@@ -319,18 +358,22 @@ class T4DX(Reader, Writes):
                 raise self._writable().poisoned(error) from error
             raise
         self._manifest = new
+        self._writable().forget(new.wal_id)
 
     def _writable(self) -> Journal:
         if self._journal is None:
             raise errors.ReadOnlyStoreError(self._folder)
         return self._journal
 
-    def _open_journal(self, recovered: recovery.Recovered) -> Journal:
+    def _open_journal(self) -> Journal:
         """Cut a torn tail, sweep up, register new edge types: the only writes of an open."""
-        path = f"{self._folder}/{wal.wal_name(self._manifest.wal_id)}"
-        log = wal.WalWriter(self._fs, path, recovered.wal, size=recovered.end)
-        if recovered.torn:
-            log.cut(recovered.end)
+        tail = self._tail
+        for number in tail.leftover:
+            self._fs.unlink(f"{self._folder}/{wal.wal_name(number)}")
+        path = f"{self._folder}/{wal.wal_name(tail.info.file_id)}"
+        log = LogWriter(self._fs, path, tail.info, size=tail.place.at, mac=tail.place.mac)
+        if tail.torn:
+            log.trim()
         recovery.sweep(self._fs, self._folder, self._manifest)
         fresh = [name for name in self._options.edge_types if name not in self._types.codes]
         if fresh:
@@ -340,9 +383,16 @@ class T4DX(Reader, Writes):
             for name in fresh:
                 self._types.register(name)
             recovery.sweep(self._fs, self._folder, new)
-        lsn, durable = self._state.lsn, recovered.durable
+        older = {number: size for number, size in tail.used.items() if number != tail.info.file_id}
         return Journal(
-            self._folder, log, self._options, appended=lsn, durable=durable, marked=recovered.marked
+            self._fs,
+            self._folder,
+            log,
+            self._options,
+            appended=self._state.lsn,
+            durable=tail.place.durable,
+            marked=tail.marked,
+            older=older,
         )
 
 

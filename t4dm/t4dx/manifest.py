@@ -15,11 +15,12 @@ from typing import Any, Final, final
 
 from t4dm.errors import CorruptionError, StoreFormatError
 from t4dm.t4dx.fs import FileSystem
+from t4dm.t4dx.types import Collection
 
-FORMAT: Final = 1
-READER_FLAGS: Final = frozenset({"columns", "deltas"})
+FORMAT: Final = 2
+READER_FLAGS: Final = frozenset({"collections", "columns", "deltas"})
 """Features that a reader must know to answer rightly."""
-WRITER_FLAGS: Final = frozenset({"wal-1"})
+WRITER_FLAGS: Final = frozenset({"wal-2"})
 """Features that a writer must know to leave the store readable."""
 _PREFIX: Final = "MANIFEST-"
 
@@ -54,7 +55,7 @@ class Manifest:
     """The state of a store on disk. `segments` run from new to old, `deltas` from old to new."""
 
     version: int
-    dim: int
+    collections: tuple[Collection, ...]
     next_file_id: int
     flushed_lsn: int
     wal_id: int
@@ -65,6 +66,11 @@ class Manifest:
     reader_flags: tuple[str, ...] = tuple(sorted(READER_FLAGS))
     writer_flags: tuple[str, ...] = tuple(sorted(WRITER_FLAGS))
     extra: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def dim(self) -> int:
+        """Vector size of the default collection."""
+        return self.collections[0].dim
 
     def next(self, **changes: Any) -> Manifest:
         """The successor, with some fields changed."""
@@ -99,13 +105,14 @@ def decode(data: bytes, path: str) -> Manifest:
         or words[2] != f"{_crc(int(words[1]), body):08x}"
     ):
         raise CorruptionError(path, "the manifest is damaged")
-    if int(words[1]) > FORMAT:
-        raise StoreFormatError(path, words[1], f"up to {FORMAT}")
+    if int(words[1]) != FORMAT:
+        raise StoreFormatError(path, words[1], f"format {FORMAT}")
     raw = json.loads(body)
     segments = [
         SegmentEntry(**{**s, "files": tuple(FileEntry(**f) for f in s["files"])}) for s in raw["segments"]
     ]
     known: dict[str, Any] = {name: tuple(v) if isinstance(v, list) else v for name, v in raw.items()}
+    known["collections"] = tuple(Collection(*row) for row in raw["collections"])
     known |= {"segments": tuple(segments), "deltas": tuple(FileEntry(**d) for d in raw["deltas"])}
     return Manifest(**known)
 

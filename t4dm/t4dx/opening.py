@@ -9,8 +9,11 @@ import time
 from t4dm import errors
 from t4dm.t4dx import manifest, recovery, wal
 from t4dm.t4dx.fs import FileSystem, Lock
+from t4dm.t4dx.logfile import LogWriter
+from t4dm.t4dx.logread import holds_records
 from t4dm.t4dx.manifest import Manifest
-from t4dm.t4dx.types import EdgeType, Options
+from t4dm.t4dx.registry import check_collection
+from t4dm.t4dx.types import DEFAULT, METRICS, Collection, EdgeType, Options
 
 
 def take_lock(fs: FileSystem, folder: str, *, create: bool) -> Lock:
@@ -28,7 +31,13 @@ def take_lock(fs: FileSystem, folder: str, *, create: bool) -> Lock:
 
 
 def load_or_create(
-    fs: FileSystem, folder: str, dim: int | None, options: Options, *, read_only: bool
+    fs: FileSystem,
+    folder: str,
+    dim: int | None,
+    options: Options,
+    *,
+    read_only: bool,
+    metric: str | None = None,
 ) -> Manifest:
     """The manifest of a store, new where there is none and `dim` says how."""
     found = manifest.load(fs, folder)
@@ -36,10 +45,12 @@ def load_or_create(
         _check_unused(fs, folder)
         if read_only or dim is None:
             raise errors.StoreMissingError(folder)
-        found = _create(fs, folder, dim, options)
+        found = _create(fs, folder, Collection(DEFAULT, dim, metric or METRICS[0]), options)
     manifest.check_flags(found, folder, read_only=read_only)
     if dim is not None and dim != found.dim:
         raise errors.StoreDimensionError(folder, found.dim, dim)
+    if metric is not None and metric != found.collections[0].metric:
+        raise errors.StoreMetricError(folder, found.collections[0].metric, metric)
     return found
 
 
@@ -56,18 +67,17 @@ def recover_beside_writer(fs: FileSystem, folder: str, found: Manifest) -> recov
     return recovery.recover(fs, folder, found)
 
 
-def _create(fs: FileSystem, folder: str, dim: int, options: Options) -> Manifest:
-    if dim < 1:
-        raise errors.OptionError(f"dim is {dim}; give the size of the vectors, for example dim=1024")
+def _create(fs: FileSystem, folder: str, first: Collection, options: Options) -> Manifest:
+    check_collection(first)
     for name in ("segments", "deltas"):
         fs.mkdir(f"{folder}/{name}")
     for name in fs.listdir(folder):
         if name.startswith("wal-"):
             fs.unlink(f"{folder}/{name}")
     info = wal.WalInfo(1, 0, 1, fs.token(8))
-    wal.WalWriter.create(fs, folder, info).close()
+    LogWriter.create(fs, folder, info).close()
     types = tuple(dict.fromkeys([*EdgeType.__members__, *options.edge_types]))
-    new = Manifest(1, dim, 2, 0, 1, info.salt.hex(), edge_types=types)
+    new = Manifest(1, (first,), 2, 0, 1, info.salt.hex(), edge_types=types)
     manifest.publish(fs, folder, new)
     return new
 
@@ -76,6 +86,6 @@ def _check_unused(fs: FileSystem, folder: str) -> None:
     """A crash during creation leaves empty folders and an empty log; anything more had a manifest once."""
     names = fs.listdir(folder) if fs.exists(folder) else []
     data = [name for name in names if name in ("segments", "deltas") and fs.listdir(f"{folder}/{name}")]
-    data += [n for n in names if n.startswith("wal-") and fs.size(f"{folder}/{n}") > wal.FILE_HEADER]
+    data += [n for n in names if wal.wal_id(n) is not None and holds_records(fs, f"{folder}/{n}")]
     if data:
         raise errors.CorruptionError(folder, f"it holds {data[0]} but no manifest")

@@ -19,6 +19,17 @@ UNSET: Final[float] = -sys.float_info.max
 """A time that the store fills in at the insert: record_time from the clock, the others from record_time."""
 
 ITEM_TYPES: Final = ("episodic", "semantic", "procedural")
+METRICS: Final = ("cosine", "dot", "l2")
+DEFAULT: Final = "default"
+"""The collection that every store has."""
+
+
+class Collection(NamedTuple):
+    """A set of vectors of one size, compared by one metric of METRICS; for each a higher score is better."""
+
+    name: str
+    dim: int
+    metric: str = "cosine"
 
 
 class EdgeType(StrEnum):
@@ -60,7 +71,7 @@ class Item:
     Content, vector and validity belong to the version; inserting the same id again supersedes it. kappa,
     importance and access_count are learning state of the current version and keep no history. All times are
     seconds; intervals are half open, [from, until). `record_time` and `record_until` say when the store
-    believed the version.
+    believed the version. `collection` says where the vector lives; ids are unique in the whole store.
     """
 
     id: str
@@ -77,6 +88,7 @@ class Item:
     valid_until: float = math.inf
     record_until: float = math.inf
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    collection: str = DEFAULT
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Item):
@@ -92,7 +104,8 @@ class Item:
     def _plain(self) -> tuple[object, ...]:
         times = (self.event_time, self.record_time, self.valid_from, self.valid_until, self.record_until)
         learning = (self.kappa, self.importance, self.access_count)
-        return (self.id, self.content, self.type, self.session, learning, times, dict(self.metadata))
+        place = (self.id, self.content, self.type, self.session, self.collection)
+        return (*place, learning, times, dict(self.metadata))
 
 
 @final
@@ -192,6 +205,8 @@ class Options:
             `sync_interval` seconds; survives a killed process, loses at most the interval at a power cut.
             "os": after write(); the operating system decides when it reaches the disk.
         sync_interval: seconds between background fsyncs.
+        idle_marker: seconds without a write after which the log is ended with a marker, so that later damage to
+            the last write is seen; 0 for never. Not with "os"; a close always does it.
         memtable_items: items plus edges buffered before a flush to a segment.
         memtable_bytes: log bytes buffered before a flush, so that updates alone also flush.
         max_deltas: delta files kept before a flush merges them into one.
@@ -202,6 +217,7 @@ class Options:
 
     durability: str = "interval"
     sync_interval: float = 0.05
+    idle_marker: float = 1.0
     memtable_items: int = 10_000
     memtable_bytes: int = 64 * 2**20
     max_deltas: int = 4

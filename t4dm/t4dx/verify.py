@@ -9,7 +9,7 @@ from typing import Final, final
 import numpy as np
 
 from t4dm.errors import CorruptionError, OptionError
-from t4dm.t4dx import manifest, recovery, wal
+from t4dm.t4dx import manifest, recovery, replay
 from t4dm.t4dx.fs import FileSystem
 from t4dm.t4dx.manifest import Manifest
 from t4dm.t4dx.state import State, Version
@@ -62,9 +62,8 @@ def _checksums(fs: FileSystem, folder: str, found: Manifest) -> list[str]:
         for name, crc in crcs.items()
         if zlib.crc32(fs.read(f"{folder}/{name}")) != crc
     ]
-    path = f"{folder}/{wal.wal_name(found.wal_id)}"
     try:
-        wal.scan(fs.read(path), path)
+        replay.check_logs(fs, folder, found)
     except CorruptionError as error:
         problems.append(str(error))
     return problems
@@ -95,9 +94,10 @@ def _contradictions(state: State) -> list[str]:
             if birth in births:
                 problems.append(f"item {birth[0]!r} of LSN {birth[1]} lies in two places")
             births.add(birth)
-        used = view.items["vec_row"][: view.n]
-        if len(used) and int(used.max()) >= len(view.source.vectors):
-            problems.append("an item points behind the last vector")
+        used, codes = view.items["vec_row"][: view.n], view.items["collection"][: view.n]
+        for code in np.unique(codes[used >= 0]).tolist():
+            if int(used[codes == code].max()) >= len(view.source.vectors(code)):
+                problems.append("an item points behind the last vector")
         problems += [] if _lookups_agree(view) else ["an id is not found where it lies"]
     return problems
 
@@ -113,7 +113,7 @@ def _lookups_agree(view: View) -> bool:
 def _digest(version: Version) -> tuple[object, ...]:
     """All living versions and edges, wherever they lie."""
     items = [
-        (view.source.id_at(row), int(view.items["seq"][row]), repr(view.item(row)))
+        (view.source.id_at(row), int(view.items["seq"][row]), repr(view.item(row, version.collections)))
         for view in version.views
         for row in np.flatnonzero(view.items["alive"][: view.n]).tolist()
     ]

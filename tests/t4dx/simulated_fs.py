@@ -56,6 +56,7 @@ class SimulatedFileSystem:
         self.capacity, self.log = capacity, []
         self.rng, self.tokens, self.dead = random.Random(seed), random.Random(1), False
         self.locked: dict[str, str] = {}
+        self.guards: dict[str, list[str]] = {}
 
     def after_crash(self, mode: str, *, seed: int = 0, **kwargs: object) -> SimulatedFileSystem:
         """The disk found after a power cut: "all" is kept, "synced" only, or "some" of the rest."""
@@ -77,6 +78,9 @@ class SimulatedFileSystem:
 
     def read(self, path):
         return bytes(self._file(path).data)
+
+    def read_range(self, path, at, size):
+        return bytes(self._file(path).data[at : at + size])
 
     def map_bytes(self, path):
         return np.frombuffer(self.read(path), np.uint8)
@@ -140,19 +144,28 @@ class SimulatedFileSystem:
         self.locked[path] = owner
         return _Lock(self, path)
 
+    def guard(self, path, *, exclusive):
+        holders = self.guards.setdefault(path, [])
+        if holders and (exclusive or "exclusive" in holders):
+            return None
+        holders.append("exclusive" if exclusive else "shared")
+        return _Guard(holders)
+
+    def network(self, path):
+        return ""
+
     def token(self, size):
         return self.tokens.randbytes(size)
 
     def used(self):
         return _bytes(self.root)
 
-    def _write(self, file, data, path):
-        self._step(f"write {path}", torn=(file, data))
-        room = len(data) if self.capacity is None else self.capacity - self.used()
+    def _write(self, file, data, path, at=0):
+        self._step(f"write {path}", torn=(file, data, at))
+        room = len(data) if self.capacity is None else self.capacity - self.used() + len(file.data) - at
+        _put(file, data[: max(0, room)], at)  # a full disk takes what fits, then fails
         if room < len(data):
-            file.data += data[: max(0, room)]  # a full disk takes what fits, then fails
             raise OSError(errno.ENOSPC, "No space left on device", path)
-        file.data += data
 
     def _step(self, what, *, torn=None):
         if self.dead:
@@ -162,11 +175,13 @@ class SimulatedFileSystem:
         if self.calls == self.crash_at:
             self.dead = True
             if torn is not None:
-                torn[0].data += torn[1][: self.rng.randrange(len(torn[1]) + 1)]
+                file, data, at = torn
+                _put(file, data[: self.rng.randrange(len(data) + 1)], at)
             raise Crash
         if self.fail_at and (self.calls == self.fail_at or (self.forever and self.calls > self.fail_at)):
             if torn is not None:
-                torn[0].data += torn[1][: len(torn[1]) // 2]
+                file, data, at = torn
+                _put(file, data[: len(data) // 2], at)
             raise OSError(self.error, "injected", what)
 
     def _find(self, path):
@@ -196,18 +211,40 @@ class _Log:
     def __init__(self, fs, file, path):
         self.fs, self.file, self.path = fs, file, path
 
-    def write(self, data):
-        self.fs._write(self.file, data, self.path)
+    def write(self, data, at):
+        self.fs._write(self.file, data, self.path, at)
+
+    def allocate(self, size):
+        self.fs._step(f"allocate {self.path}")
+        more = max(0, size - len(self.file.data))
+        if self.fs.capacity is not None and self.fs.used() + more > self.fs.capacity:
+            raise OSError(errno.ENOSPC, "No space left on device", self.path)
+        self.file.data += bytes(more)
+        return True
 
     def sync(self):
-        self.fs._step(f"fsync {self.path}")
-        self.file.synced = bytes(self.file.data)
+        """fdatasync: the data is on disk, but a file that was cut may come back with its old end."""
+        self.fs._step(f"fdatasync {self.path}")
+        self.file.synced = bytes(self.file.data) + self.file.synced[len(self.file.data) :]
 
     def truncate(self, size):
         self.fs._step(f"truncate {self.path}")
         del self.file.data[size:]
 
     def close(self):
+        pass
+
+
+class _Guard:
+    def __init__(self, holders):
+        self.holders, self.kind = holders, holders[-1]
+
+    def release(self):
+        if self.kind:
+            self.holders.remove(self.kind)
+            self.kind = ""
+
+    def abandon(self):
         pass
 
 
@@ -240,16 +277,23 @@ def _kept_file(file, mode, rng):
 
 
 def _torn(file, rng):
-    """Any subset of unsynced 64-byte blocks; blocks that did not reach the disk read as zeros."""
+    """Any subset of the unsynced 64-byte blocks is on the disk; the others hold what was synced there, or zeros
+    where nothing was: space that was allocated, or a file that grew. The size may be the old, the new, or between.
+    """
     now, then = bytes(file.data), file.synced
     if now == then:
         return now
-    if len(now) < len(then):
-        return rng.choice((now, then))
-    end = rng.randrange(len(then), len(now) + 1)
-    blocks = [now[at : at + 64] for at in range(len(then), end, 64)]
-    kept = b"".join(block if rng.random() < 0.7 else bytes(len(block)) for block in blocks)
-    return now[: len(then)] + kept[: end - len(then)]
+    low, high = sorted((len(now), len(then)))
+    size = rng.choice((low, high, rng.randint(low, high)))
+    old, new = then.ljust(size, b"\0"), now.ljust(size, b"\0")
+    kept = [(new if rng.random() < 0.7 else old)[at : min(at + 64, size)] for at in range(0, size, 64)]
+    return b"".join(kept)
+
+
+def _put(file, data, at):
+    """Write at an offset, behind zeros where the file is shorter."""
+    file.data.extend(bytes(max(0, at - len(file.data))))
+    file.data[at : at + len(data)] = data
 
 
 def _parts(path):

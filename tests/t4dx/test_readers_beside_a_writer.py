@@ -20,6 +20,7 @@ class HeldLog:
     def __init__(self, log: LogFile, held: threading.Event, waiting: threading.Event) -> None:
         self._log, self._held, self._waiting = log, held, waiting
         self.write, self.truncate, self.close = log.write, log.truncate, log.close
+        self.allocate = log.allocate
 
     def sync(self) -> None:
         if self._held.is_set():
