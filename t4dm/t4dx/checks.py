@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from t4dm.errors import EdgeError, EdgeNotFoundError, ItemNotFoundError
+from t4dm.errors import EdgeError, EdgeNotFoundError, ItemError, ItemNotFoundError
 from t4dm.t4dx import graph
 from t4dm.t4dx.ops import (
     CloseItems,
@@ -36,6 +36,7 @@ class Plan:
         self._items: dict[str, bool] = {}
         self._edges: dict[Key, bool] = {}
         self._gone: set[str] = set()
+        self._homes: dict[str, str] = {}
 
     def resolve(self, requests: list[Request]) -> list[Op]:
         """Finished operations; or raises ItemNotFoundError, EdgeNotFoundError, EdgeError, nothing changed."""
@@ -44,6 +45,7 @@ class Plan:
     def _resolve(self, request: Request) -> Op | None:
         match request:
             case InsertItems():
+                self._check_home(request)
                 self._items.update(dict.fromkeys(request.ids, True))
             case InsertEdges():
                 keys = zip(request.sources, request.targets, request.types, strict=True)
@@ -67,6 +69,22 @@ class Plan:
             case ScaleRule():
                 pass
         return request
+
+    def _check_home(self, request: InsertItems) -> None:
+        """An id lives in one collection: its new version cannot be elsewhere."""
+        if len(self._state.collections.rows) == 1:
+            return
+        for item_id in request.ids:
+            home = self._homes.get(item_id) if self._items.get(item_id) else None
+            if item_id not in self._items and (found := self._state.find_item(item_id)) is not None:
+                draft, row = found
+                home = self._state.collections.rows[int(draft.items["collection"][row])].name
+            if home is not None and home != request.collection:
+                raise ItemError(
+                    f"item {item_id!r} lives in collection {home!r}, not {request.collection!r}; "
+                    f"delete it first, or insert it with collection={home!r}"
+                )
+            self._homes[item_id] = request.collection
 
     def _need_items(self, ids: list[str]) -> None:
         for item_id in ids:

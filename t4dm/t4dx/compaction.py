@@ -51,7 +51,7 @@ def rewrite(
     number, draft, entries = old.next_file_id, None, []
     views = [state.segments[place].view() for place in chosen]
     if any(view.items["alive"].any() or view.edges["alive"].any() for view in views):
-        files = segment.build(views, dim=state.dim)
+        files = segment.build(views)
         entry = segment.write(fs, folder, number, files, folded=state.lsn)
         draft, entries = segment.load(fs, folder, entry), [entry]
     rest = [place for place in range(len(state.segments)) if place not in chosen]

@@ -18,8 +18,9 @@ from t4dm.errors import CorruptionError
 from t4dm.t4dx.fs import FileSystem
 from t4dm.t4dx.manifest import FileEntry
 from t4dm.t4dx.ops import ScaleRule
+from t4dm.t4dx.registry import EdgeTypes
 from t4dm.t4dx.state import State, apply_rule, bury
-from t4dm.t4dx.tables import Draft, EdgeTypes
+from t4dm.t4dx.tables import Draft
 from t4dm.t4dx.types import Lsn
 
 Content = dict[str, Any]

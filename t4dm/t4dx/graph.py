@@ -65,7 +65,7 @@ def find_item(version: Version, item_id: str, as_of: AsOf | None) -> Item | None
     """The visible version of an id."""
     for view in version.views:
         if (row := view.item_row(item_id, as_of)) >= 0:
-            return view.item(row)
+            return view.item(row, version.collections)
     return None
 
 

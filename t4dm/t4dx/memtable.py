@@ -12,8 +12,9 @@ from typing import Final, final
 import numpy as np
 
 from t4dm.t4dx.ops import EDGE_NUMBERS, ITEM_NUMBERS, InsertEdges, InsertItems
-from t4dm.t4dx.tables import EDGE_COLUMNS, ITEM_COLUMNS, Array, Draft, EdgeTypes, Source
-from t4dm.t4dx.types import ITEM_TYPES
+from t4dm.t4dx.registry import Collections, EdgeTypes
+from t4dm.t4dx.tables import EDGE_COLUMNS, ITEM_COLUMNS, Array, Draft, Source
+from t4dm.t4dx.types import ITEM_TYPES, Float32s
 
 _TYPE_CODES: Final = {name: code for code, name in enumerate(ITEM_TYPES)}
 _FIRST: Final = 256
@@ -23,8 +24,9 @@ _FIRST: Final = 256
 class Memtable(Source):
     """Ids, texts and adjacency of the rows; the columns live in its `Draft`."""
 
-    def __init__(self, *, dim: int) -> None:
-        self.vectors = np.empty((_FIRST, dim), np.float32)
+    def __init__(self, collections: Collections) -> None:
+        self._collections = collections
+        self._blocks: dict[int, Float32s] = {}
         self.session_names: list[str] = []
         self._sessions: dict[str, int] = {}
         self._ids: list[str] = []
@@ -35,13 +37,20 @@ class Memtable(Source):
         self._out: dict[str, list[int]] = {}
         self._in: dict[str, list[int]] = {}
         self._pairs: dict[tuple[str, str], list[int]] = {}
-        self._used = 0
+        self._used: dict[int, int] = {}
 
     def draft(self) -> Draft:
         """The writer's side of an empty memtable."""
         items = {name: np.zeros(_FIRST, kind) for name, kind in ITEM_COLUMNS.items()}
         edges = {name: np.zeros(_FIRST, kind) for name, kind in EDGE_COLUMNS.items()}
         return Draft(self, items, edges, 0, 0, folded=0)
+
+    def vectors(self, collection: int) -> Float32s:
+        block = self._blocks.get(collection)
+        if block is None:
+            size = self._collections.rows[collection].dim
+            block = self._blocks.setdefault(collection, np.empty((_FIRST, size), np.float32))
+        return block
 
     def rows_of(self, item_id: str) -> Sequence[int]:
         return self._rows.get(item_id, ())
@@ -77,9 +86,10 @@ class Memtable(Source):
         cols["seq"][span], cols["alive"][span] = seq, True
         cols["type"][span] = [_TYPE_CODES[name] for name in op.types]
         cols["session"][span] = [self._session(name) for name in op.sessions]
-        cols["vec_row"][span] = np.where(op.has, self._used + np.cumsum(op.has) - 1, -1)
+        code = cols["collection"][span] = self._collections.codes[op.collection]
+        cols["vec_row"][span] = np.where(op.has, self._used.get(code, 0) + np.cumsum(op.has) - 1, -1)
         cols["inv_norm"][span] = 0.0
-        cols["inv_norm"][span][op.has] = self._add_vectors(op.vectors)
+        cols["inv_norm"][span][op.has] = self._add_vectors(code, op.vectors)
         self._ids += op.ids
         self._texts += zip(op.contents, op.metas, strict=True)
         for row, item_id in enumerate(op.ids, start):
@@ -111,14 +121,15 @@ class Memtable(Source):
             code = self._sessions[name] = len(self.session_names) - 1
         return code
 
-    def _add_vectors(self, vectors: Array) -> Array:
-        used = self._used + len(vectors)
-        if used > len(self.vectors):
-            grown = np.empty((max(used, 2 * len(self.vectors)), self.vectors.shape[1]), np.float32)
-            grown[: self._used] = self.vectors[: self._used]
-            self.vectors = grown
-        self.vectors[self._used : used] = vectors
-        self._used = used
+    def _add_vectors(self, code: int, vectors: Array) -> Array:
+        block, start = self.vectors(code), self._used.get(code, 0)
+        used = start + len(vectors)
+        if used > len(block):
+            grown = np.empty((max(used, 2 * len(block)), block.shape[1]), np.float32)
+            grown[:start] = block[:start]
+            block = self._blocks[code] = grown
+        block[start:used] = vectors
+        self._used[code] = used
         return inverse_norms(vectors)
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t4dm.errors import CorruptionError
+from t4dm.t4dx.types import DEFAULT
 
 Floats = NDArray[np.float64]
 
@@ -31,7 +32,9 @@ EDGE_NUMBERS: Final = ("weight", "valid_from", "valid_until", "record_time", "re
 @final
 @dataclass(frozen=True, slots=True)
 class InsertItems:
-    """n new versions. numbers [n, 8] in the order of ITEM_NUMBERS; vectors [m, D] of the rows that `has`."""
+    """n new versions in one collection. numbers [n, 8] in the order of ITEM_NUMBERS; vectors [m, D] of the
+    rows that `has`.
+    """
 
     ids: list[str]
     contents: list[str]
@@ -41,6 +44,7 @@ class InsertItems:
     numbers: Floats
     has: NDArray[np.bool_]
     vectors: NDArray[np.float32]
+    collection: str = DEFAULT
 
 
 @final
@@ -154,10 +158,10 @@ def pack(ops: list[Op]) -> bytes:
     return bytes(msgpack.packb([_row(op) for op in ops], use_bin_type=True))
 
 
-def unpack(payload: bytes, *, dim: int, path: str) -> list[Op]:
+def unpack(payload: bytes, *, path: str) -> list[Op]:
     """Undo `pack`; raises CorruptionError for an operation this version does not know."""
     try:
-        return [_op(row, dim) for row in msgpack.unpackb(payload, raw=False, strict_map_key=False)]
+        return [_op(row) for row in msgpack.unpackb(payload, raw=False, strict_map_key=False)]
     except (ValueError, KeyError, TypeError, msgpack.UnpackException) as error:
         raise CorruptionError(path, f"a log record cannot be read ({error})") from None
 
@@ -167,7 +171,8 @@ def _row(op: Op) -> list[Any]:
     match op:
         case InsertItems():
             numbers, has, vectors = op.numbers.tobytes(), op.has.tobytes(), op.vectors.tobytes()
-            return [code, op.ids, op.contents, op.types, op.sessions, op.metas, numbers, has, vectors]
+            texts = [op.ids, op.contents, op.types, op.sessions, op.metas]
+            return [code, *texts, numbers, has, vectors, op.vectors.shape[1], op.collection]
         case InsertEdges():
             return [code, op.sources, op.targets, op.types, op.props, op.numbers.tobytes()]
         case SetField():
@@ -186,12 +191,12 @@ def _row(op: Op) -> list[Any]:
             return [code, op.sources, op.targets, op.types]
 
 
-def _op(row: list[Any], dim: int) -> Op:
+def _op(row: list[Any]) -> Op:
     match row:
-        case [1, ids, contents, types, sessions, metas, numbers, has, vectors]:
+        case [1, ids, contents, types, sessions, metas, numbers, has, vectors, dim, collection]:
             block = np.frombuffer(vectors, np.float32).reshape(-1, dim)
             columns = _floats(numbers, len(ITEM_NUMBERS)), np.frombuffer(has, np.bool_), block
-            return InsertItems(ids, contents, types, sessions, metas, *columns)
+            return InsertItems(ids, contents, types, sessions, metas, *columns, collection)
         case [2, sources, targets, types, props, numbers]:
             return InsertEdges(sources, targets, types, props, _floats(numbers, len(EDGE_NUMBERS)))
         case [3, field, ids, values]:

@@ -24,9 +24,11 @@ from t4dm.errors import CorruptionError
 from t4dm.t4dx.fs import FileSystem
 from t4dm.t4dx.manifest import FileEntry, SegmentEntry, segment_folder
 from t4dm.t4dx.tables import EDGE_COLUMNS, ITEM_COLUMNS, Array, Draft, Source, View
+from t4dm.t4dx.types import Float32s
 
 _HEADER: Final = 512  # bytes that surely hold the header of a .npy file with a plain dtype
-_LAZY: Final = ("vectors.npy", "texts.npy", "props.npy")
+_LAZY: Final = ("texts.npy", "props.npy")
+_VECTORS: Final = "vectors_"
 
 
 def id_hash(item_id: str) -> int:
@@ -43,6 +45,7 @@ class Segment(Source):
     ) -> None:
         self.entry = entry
         self._blobs = blobs
+        self._vectors: dict[int, Float32s] = {}
         self.session_names = msgpack.unpackb(load("sessions.npy").tobytes(), raw=False)
         self._sessions = {name: code for code, name in enumerate(self.session_names)}
         self._hashes, self._id_ends = load("id_hash.npy").data, load("id_ends.npy").data
@@ -51,9 +54,14 @@ class Segment(Source):
         self._sources, self._targets = load("source.npy"), load("target.npy")
         self._prop_ends = load("prop_ends.npy")
 
-    @cached_property
-    def vectors(self) -> Array:  # type: ignore[override]
-        return self._blobs["vectors.npy"]()
+    def vectors(self, collection: int) -> Float32s:
+        block = self._vectors.get(collection)
+        if block is None:
+            blob = self._blobs.get(f"{_VECTORS}{collection}.npy")
+            block = self._vectors.setdefault(
+                collection, np.zeros((0, 0), np.float32) if blob is None else blob()
+            )
+        return block
 
     @cached_property
     def _texts(self) -> Array:
@@ -124,7 +132,7 @@ class Segment(Source):
         return bytes(_slice(self._props, self._prop_ends, row))
 
 
-def build(views: Sequence[View], *, dim: int) -> dict[str, Array]:
+def build(views: Sequence[View]) -> dict[str, Array]:
     """The columns of a segment with the living rows of some views, patched values folded in. Changes nothing
     logical.
 
@@ -138,7 +146,7 @@ def build(views: Sequence[View], *, dim: int) -> dict[str, Array]:
     codes = _codes({*ids, *(end for pair in ends for end in pair)})
     files = _id_files(codes)
     files["item_id.npy"] = np.array([codes[name] for name in ids], np.int32)
-    files |= _item_files(items, dim=dim)
+    files |= _item_files(items)
     return files | _edge_files(edges, ends, codes)
 
 
@@ -176,7 +184,9 @@ def load(fs: FileSystem, folder: str, entry: SegmentEntry) -> Draft:
         mapped = fs.map_bytes(f"{root}/{name}")
         return lambda: _parse(mapped.data, f"{root}/{name}", crcs.get(name))
 
-    source = Segment(entry, column, {name: blob(name) for name in _LAZY})
+    source = Segment(
+        entry, column, {name: blob(name) for name in crcs if name in _LAZY or name.startswith(_VECTORS)}
+    )
     items = {name: column(f"item_{name}.npy") for name in ITEM_COLUMNS if name != "alive"}
     edges = {name: column(f"edge_{name}.npy") for name in EDGE_COLUMNS if name != "alive"}
     items["alive"], edges["alive"] = np.ones(entry.items, bool), np.ones(entry.edges, bool)
@@ -210,7 +220,7 @@ def _id_files(codes: dict[str, int]) -> dict[str, Array]:
     return {"ids.npy": blob, "id_ends.npy": ends, "id_hash.npy": hashes}
 
 
-def _item_files(places: list[tuple[View, int]], *, dim: int) -> dict[str, Array]:
+def _item_files(places: list[tuple[View, int]]) -> dict[str, Array]:
     files: dict[str, Array] = {}
     for name, kind in ITEM_COLUMNS.items():
         if name not in ("alive", "session", "vec_row"):
@@ -219,12 +229,19 @@ def _item_files(places: list[tuple[View, int]], *, dim: int) -> dict[str, Array]
     sessions = {name: code for code, name in enumerate(dict.fromkeys(names))}
     files["item_session.npy"] = np.array([sessions[name] for name in names], np.int32)
     files["sessions.npy"] = np.frombuffer(msgpack.packb(list(sessions)), np.uint8)
-    old = [int(view.items["vec_row"][row]) for view, row in places]
-    has = np.array([place >= 0 for place in old], bool)
-    files["item_vec_row.npy"] = np.where(has, np.cumsum(has) - 1, -1).astype(np.int32)
-    rows = [view.source.vectors[place] for (view, _), place in zip(places, old, strict=True) if place >= 0]
-    files["vectors.npy"] = np.stack(rows) if rows else np.zeros((0, dim), np.float32)
+    files |= _vector_files(places, files["item_collection.npy"])
     files["texts.npy"], files["text_ends.npy"] = _blob([part for place in places for part in _text(*place)])
+    return files
+
+
+def _vector_files(places: list[tuple[View, int]], codes: Array) -> dict[str, Array]:
+    old = np.array([view.items["vec_row"][row] for view, row in places], np.int32)
+    files: dict[str, Array] = {"item_vec_row.npy": np.full(len(old), -1, np.int32)}
+    for code in np.unique(codes[old >= 0]).tolist():
+        chosen = np.flatnonzero((old >= 0) & (codes == code)).tolist()
+        files["item_vec_row.npy"][chosen] = np.arange(len(chosen))
+        rows = [places[place][0].source.vectors(code)[old[place]] for place in chosen]
+        files[f"{_VECTORS}{code}.npy"] = np.stack(rows)
     return files
 
 

@@ -21,7 +21,8 @@ from t4dm.t4dx.ops import (
     ScaleRule,
     SetField,
 )
-from t4dm.t4dx.tables import Draft, EdgeTypes, Rows, View, sees
+from t4dm.t4dx.registry import Collections, EdgeTypes
+from t4dm.t4dx.tables import Draft, Rows, View, sees
 from t4dm.t4dx.types import ITEM_TYPES
 
 _RECORD_TIME: Final = {"items": 4, "edges": 3}
@@ -32,8 +33,13 @@ class Version(NamedTuple):
 
     views: tuple[View, ...]
     types: EdgeTypes
-    dim: int
+    collections: Collections
     lsn: int
+
+    @property
+    def dim(self) -> int:
+        """Vector size of the default collection."""
+        return self.collections.rows[0].dim
 
 
 @final
@@ -45,9 +51,11 @@ class State:
     was logged.
     """
 
-    def __init__(self, *, dim: int, types: EdgeTypes, segments: list[Draft], lsn: int) -> None:
-        self.dim, self.types, self.lsn = dim, types, lsn
-        self.memtable = Memtable(dim=dim)
+    def __init__(
+        self, *, collections: Collections, types: EdgeTypes, segments: list[Draft], lsn: int
+    ) -> None:
+        self.collections, self.types, self.lsn = collections, types, lsn
+        self.memtable = Memtable(collections)
         self.front = self.memtable.draft()
         self.segments = segments
         self.tombstones: dict[str, int] = {}
@@ -60,11 +68,11 @@ class State:
 
     def version(self) -> Version:
         """Publish the present."""
-        return Version(tuple(draft.view() for draft in self.drafts), self.types, self.dim, self.lsn)
+        return Version(tuple(draft.view() for draft in self.drafts), self.types, self.collections, self.lsn)
 
     def new_memtable(self) -> None:
         """Start an empty memtable; the old one's rows now live in a segment."""
-        self.memtable = Memtable(dim=self.dim)
+        self.memtable = Memtable(self.collections)
         self.front = self.memtable.draft()
 
     def forget_folded(self) -> None:

@@ -11,14 +11,15 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, final
 
 import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
-from t4dm.t4dx.types import ITEM_TYPES, AsOf, Edge, EdgeType, Float32s, Item
+from t4dm.t4dx.registry import Collections, EdgeTypes
+from t4dm.t4dx.types import ITEM_TYPES, AsOf, Edge, Float32s, Item
 
 Array = NDArray[Any]
 Rows = NDArray[np.int64]
@@ -35,6 +36,7 @@ ITEM_COLUMNS: Final[dict[str, str]] = {
     "record_until": "f8",
     "type": "u1",
     "session": "i4",
+    "collection": "u2",
     "vec_row": "i4",
     "inv_norm": "f8",
     "alive": "?",
@@ -52,34 +54,14 @@ EDGE_COLUMNS: Final[dict[str, str]] = {
 NO_ROWS: Final[Rows] = np.zeros(0, np.int64)
 
 
-@final
-class EdgeTypes:
-    """Edge type names and their codes. Codes are given in order of registration and kept in the manifest."""
-
-    def __init__(self, names: Iterable[str] = ()) -> None:
-        self.names: list[str] = []
-        self.codes: dict[str, int] = {}
-        for name in names:
-            self.register(name)
-
-    def register(self, name: str) -> int:
-        """The code of a name, new or known."""
-        if name not in self.codes:
-            self.names.append(name)
-            self.codes[name] = len(self.names) - 1
-        return self.codes[name]
-
-    def label(self, code: int) -> EdgeType | str:
-        """The name of a code, as an `EdgeType` where it is one."""
-        name = self.names[code]
-        return EdgeType(name) if name in EdgeType.__members__ else name
-
-
 class Source(ABC):
     """Rows of items and edges with their ids and texts; what a row says never changes here."""
 
-    vectors: Float32s  # [rows with a vector, D]
     session_names: list[str]
+
+    @abstractmethod
+    def vectors(self, collection: int) -> Float32s:
+        """Vectors [n, D] of a collection, by its code; the column `vec_row` points into them."""
 
     @abstractmethod
     def rows_of(self, item_id: str) -> Sequence[int]:
@@ -167,15 +149,15 @@ class View:
         rows = self.source.edge_rows(item_id, incoming=incoming)
         return [row for row in rows if row < self.m and sees(self.edges, row, as_of)]
 
-    def item(self, row: int) -> Item:
+    def item(self, row: int, collections: Collections) -> Item:
         """Materialise an item row."""
         content, meta = self.source.text_at(row)
         meta = self.metas.get(row, meta)
-        cols, place = self.items, int(self.items["vec_row"][row])
+        cols, place, code = self.items, int(self.items["vec_row"][row]), int(self.items["collection"][row])
         return Item(
             id=self.source.id_at(row),
             content=content,
-            vector=None if place < 0 else np.array(self.source.vectors[place]),
+            vector=None if place < 0 else np.array(self.source.vectors(code)[place]),
             type=ITEM_TYPES[cols["type"][row]],
             session=self.source.session_names[cols["session"][row]],
             kappa=float(cols["kappa"][row]),
@@ -187,6 +169,7 @@ class View:
             valid_until=float(cols["valid_until"][row]),
             record_until=float(cols["record_until"][row]),
             metadata=msgpack.unpackb(meta, raw=False) if meta else {},
+            collection=collections.rows[code].name,
         )
 
     def edge(self, row: int, types: EdgeTypes) -> Edge:

@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Self, final
 
 from t4dm.errors import TransactionError
-from t4dm.t4dx.tables import EdgeTypes
+from t4dm.t4dx.registry import Collections, EdgeTypes
 from t4dm.t4dx.types import Lsn
 from t4dm.t4dx.writes import Request, Writes
 
@@ -26,12 +26,12 @@ class Transaction(Writes):
         self,
         commit: Callable[[list[Request]], Lsn],
         *,
-        dim: int,
+        collections: Collections,
         types: EdgeTypes,
         clock: Callable[[], float],
         lsn: Lsn,
     ) -> None:
-        self._commit, self._dim, self._types, self._clock = commit, dim, types, clock
+        self._commit, self._collections, self._types, self._clock = commit, collections, types, clock
         self._requests: list[Request] = []
         self._done = False
         self.lsn = lsn

@@ -27,7 +27,7 @@ from t4dm.t4dx.ops import (
     Op,
     SetField,
 )
-from t4dm.t4dx.tables import EdgeTypes
+from t4dm.t4dx.registry import Collections, EdgeTypes
 from t4dm.t4dx.types import Edge, EdgeType, Item, Lsn
 
 _CHUNK: Final = 1024  # items per operation, so that a huge insert can be logged in parts
@@ -48,7 +48,7 @@ Request = Op | ScaleWhere
 class Writes(ABC):
     """Write operations; every call is atomic."""
 
-    _dim: int
+    _collections: Collections
     _types: EdgeTypes
     _clock: Callable[[], float]
 
@@ -72,10 +72,14 @@ class Writes(ABC):
         rows, links, now = list(items), list(edges), self._now()
         requests: list[Request] = []
         ids = [item.id for item in rows]
-        if len(rows) > _CHUNK and len(set(ids)) < len(ids):
+        homes = dict.fromkeys(item.collection for item in rows)
+        if (len(rows) > _CHUNK or len(homes) > 1) and len(set(ids)) < len(ids):
             raise ItemError("an id is twice in one insert; insert its versions one after the other")
-        for start in range(0, len(rows), _CHUNK):
-            requests.append(door.item_rows(rows[start : start + _CHUNK], dim=self._dim, now=now))
+        for name in homes:
+            home = self._collections.named(name)
+            group = rows if len(homes) == 1 else [item for item in rows if item.collection == name]
+            for start in range(0, len(group), _CHUNK):
+                requests.append(door.item_rows(group[start : start + _CHUNK], collection=home, now=now))
         if links:
             requests.append(door.edge_rows(links, known=self._types.codes, now=now))
         return self._submit(requests)
