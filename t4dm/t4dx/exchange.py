@@ -1,9 +1,8 @@
 """Items and edges as plain JSON values and back, without losing a bit.
 
 One object per version: `kind` is "item" or "edge", the other keys are the fields of `Item` and `Edge`. An
-open end of time is null. A vector is a list of numbers, or base64 of little-endian float32. What JSON cannot
-say is wrapped: bytes as {"$bytes": base64}, NaN and infinity as {"$float": text}; a mapping that itself looks
-like such a wrapper as {"$dict": mapping}.
+open end of time is null. A vector is a list of numbers, or base64 of little-endian float32. Metadata and
+properties are JSON already.
 """
 
 from __future__ import annotations
@@ -18,14 +17,13 @@ from typing import Any, Final
 import numpy as np
 
 from t4dm.errors import ItemError
-from t4dm.t4dx.types import UNSET, Edge, Float32s, Item
+from t4dm.t4dx.types import DEFAULT, UNSET, Edge, Float32s, Item
 
 FORMAT: Final = 1
 VECTORS: Final = ("base64", "list", "none")
 ITEM_FIELDS: Final = tuple(field.name for field in fields(Item))
 EDGE_FIELDS: Final = tuple(field.name for field in fields(Edge))
 TIMES: Final = ("event_time", "record_time", "valid_from", "valid_until", "record_until")
-_WRAPPERS: Final = ("$bytes", "$float", "$dict")
 Row = dict[str, Any]
 
 
@@ -34,8 +32,7 @@ def item_row(item: Item, *, vectors: str = "base64") -> Row:
     row: Row = {"kind": "item"}
     for name in ITEM_FIELDS:
         row[name] = _plain(name, getattr(item, name))
-    row["metadata"] = to_json(dict(item.metadata))
-    row["vector"] = None
+    row |= {"metadata": dict(item.metadata), "vector": None}
     if item.vector is not None and vectors != "none":
         row["vector"] = item.vector.tolist() if vectors == "list" else pack_vector(item.vector)
     return row
@@ -46,7 +43,7 @@ def edge_row(edge: Edge) -> Row:
     row: Row = {"kind": "edge"}
     for name in EDGE_FIELDS:
         row[name] = _plain(name, getattr(edge, name))
-    return row | {"type": str(edge.type), "properties": to_json(dict(edge.properties))}
+    return row | {"type": str(edge.type), "properties": dict(edge.properties)}
 
 
 def item_of(row: Mapping[str, Any]) -> Item:
@@ -54,8 +51,6 @@ def item_of(row: Mapping[str, Any]) -> Item:
     known = _known(row, ITEM_FIELDS, "item")
     if "vector" in known:
         known["vector"] = vector_of(known["vector"])
-    if "metadata" in known:
-        known["metadata"] = from_json(known["metadata"])
     return Item(**known)
 
 
@@ -65,12 +60,10 @@ def edge_of(row: Mapping[str, Any]) -> Edge:
     missing = [name for name in ("source", "target", "type") if not isinstance(known.get(name), str)]
     if missing:
         raise ItemError(f"an edge has a text for source, target and type; add {missing[0]!r}")
-    if "properties" in known:
-        known["properties"] = from_json(known["properties"])
     return Edge(**known)
 
 
-def plain_item_of(row: Mapping[str, Any]) -> Item:
+def plain_item_of(row: Mapping[str, Any], *, collection: str = DEFAULT) -> Item:
     """An item of a user's own file: `id`, `content` or `text`, an optional `vector`; the rest is metadata.
 
     A key `metadata` that holds an object is merged into it.
@@ -86,7 +79,7 @@ def plain_item_of(row: Mapping[str, Any]) -> Item:
     if not isinstance(content, str):
         raise ItemError(f'"{key}" is not a text; write it as a string')
     metadata = {**inner, **rest} if isinstance(inner, dict) else {"metadata": inner, **rest}
-    return Item(id=name, content=content, vector=vector_of(vector), metadata=metadata)
+    return Item(id=name, content=content, vector=vector_of(vector), metadata=metadata, collection=collection)
 
 
 def pack_vector(vector: Float32s) -> str:
@@ -109,37 +102,6 @@ def vector_of(value: Any) -> Float32s | None:
     if flat.ndim != 1:
         raise ItemError("the vector is neither a list of numbers nor base64 of float32; write [0.1, 0.2]")
     return flat
-
-
-def to_json(value: Any) -> Any:
-    """Any value that the store keeps, as one that JSON can say."""
-    if isinstance(value, Mapping):
-        inner = {str(key): to_json(entry) for key, entry in value.items()}
-        return {"$dict": inner} if len(inner) == 1 and next(iter(inner)) in _WRAPPERS else inner
-    if isinstance(value, list | tuple):
-        return [to_json(entry) for entry in value]
-    if isinstance(value, bytes):
-        return {"$bytes": base64.b64encode(value).decode("ascii")}
-    if isinstance(value, float) and not math.isfinite(value):
-        return {"$float": repr(value)}
-    return value
-
-
-def from_json(value: Any) -> Any:
-    """Undo `to_json`."""
-    if isinstance(value, list):
-        return [from_json(entry) for entry in value]
-    if not isinstance(value, dict):
-        return value
-    if len(value) == 1:
-        ((key, inner),) = value.items()
-        if key == "$bytes":
-            return base64.b64decode(inner)
-        if key == "$float":
-            return float(inner)
-        if key == "$dict" and isinstance(inner, dict):
-            return {name: from_json(entry) for name, entry in inner.items()}
-    return {name: from_json(entry) for name, entry in value.items()}
 
 
 def _plain(name: str, value: Any) -> Any:

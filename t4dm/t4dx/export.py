@@ -97,7 +97,7 @@ def header(reader: Reader, *, history: bool) -> Row:
     return {
         "kind": "store",
         "format": exchange.FORMAT,
-        "dim": version.dim,
+        "collections": [collection._asdict() for collection in version.collections.rows],
         "edge_types": list(version.types.names),
         "history": history,
         "lsn": version.lsn,

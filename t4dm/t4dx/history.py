@@ -20,7 +20,7 @@ def all_items(reader: Reader, *, past: bool = False) -> Iterator[Item]:
     """Current items, with `past` all versions ever recorded, oldest write first; one at a time."""
     version = reader._read()
     for _, view, row in _in_order(version, "items", past=past):
-        yield version.views[view].item(row)
+        yield version.views[view].item(row, version.collections)
 
 
 def all_edges(reader: Reader, *, past: bool = False) -> Iterator[Edge]:
@@ -28,17 +28,6 @@ def all_edges(reader: Reader, *, past: bool = False) -> Iterator[Edge]:
     version = reader._read()
     for _, view, row in _in_order(version, "edges", past=past):
         yield version.views[view].edge(row, version.types)
-
-
-def item_versions(reader: Reader, item_id: str) -> list[Item]:
-    """All versions of one item, oldest first; none for an id that the store does not hold."""
-    found = [
-        (int(view.items["seq"][row]), view.item(row))
-        for view in reader._read().views
-        for row in view.source.rows_of(item_id)
-        if row < view.n and view.items["alive"][row]
-    ]
-    return [item for _, item in sorted(found, key=lambda pair: (pair[1].record_time, pair[0]))]
 
 
 def edge_versions(

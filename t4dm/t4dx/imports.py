@@ -13,13 +13,13 @@ from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
-from t4dm.errors import ImportFileError, ImportLineError, T4DMError
+from t4dm.errors import CollectionExistsError, ImportFileError, ImportLineError, T4DMError
 from t4dm.t4dx import exchange, history
 from t4dm.t4dx.engine import T4DX
 from t4dm.t4dx.exchange import Row
 from t4dm.t4dx.export import SUFFIXES
 from t4dm.t4dx.transaction import Transaction
-from t4dm.t4dx.types import UNSET, Edge, Item
+from t4dm.t4dx.types import DEFAULT, UNSET, Collection, Edge, Item
 
 Entry = Item | Edge
 Numbered = tuple[int, Entry]
@@ -37,6 +37,7 @@ def import_store(
     store: T4DX,
     path: str | os.PathLike[str],
     *,
+    collection: str = DEFAULT,
     batch: int = 1000,
     progress: Callable[[int], None] | None = None,
 ) -> Imported:
@@ -49,6 +50,7 @@ def import_store(
     Args:
         store: open for writing.
         path: the file.
+        collection: where a user's own lines go; the lines of an export know it.
         batch: lines per transaction.
         progress: called with the number of lines read so far.
 
@@ -61,9 +63,8 @@ def import_store(
     _prepare(store, file, head)
     total, lines = Imported(0, 0, 0), _lines(file)
     while rows := list(islice(lines, batch)):
-        total = _add(
-            total, _store(store, file, [_parse(file, n, row, exported=bool(head)) for n, row in rows])
-        )
+        entries = [_parse(file, n, row, exported=bool(head), collection=collection) for n, row in rows]
+        total = _add(total, _store(store, file, entries))
         if progress is not None:
             progress(total.items + total.edges)
     return total
@@ -100,26 +101,31 @@ def read_head(path: Path) -> Row:
     return head
 
 
-def vector_size(path: Path) -> int | None:
-    """The vector size that a file asks for: its head's, or its first vector's; None where it has none."""
+def default_collection(path: Path) -> Collection | None:
+    """What a new store for this file needs: its head's default collection, or the size of its first vector;
+    None where it has none.
+    """
     head = read_head(check_file(path))
     if head:
-        return int(head["dim"])
+        return Collection(**head["collections"][0])
     for number, row in _lines(path):
         _, item = _parse(path, number, row, exported=False)
         if isinstance(item, Item) and item.vector is not None:
-            return len(item.vector)
+            return Collection(DEFAULT, len(item.vector))
     return None
 
 
 def _prepare(store: T4DX, path: Path, head: Row) -> None:
     """Make the store know what the head names; raises ImportFileError where the two cannot fit."""
-    if head and head["dim"] != store.dim:
-        raise ImportFileError(
-            path,
-            f"holds vectors of size {head['dim']}, the store {store.dim}; import it into a new store: "
-            f"t4dm store import NEW {path}",
-        )
+    for row in head.get("collections", ()):
+        try:
+            store.create_collection(**row)
+        except CollectionExistsError as error:
+            raise ImportFileError(
+                path, f"does not fit: {error}; or import it into a new store: t4dm store import NEW {path}"
+            ) from None
+    for name in head.get("edge_types", ()):
+        store.register_edge_type(name)
 
 
 def _lines(path: Path) -> Iterator[tuple[int, Row]]:
@@ -147,10 +153,10 @@ def _json(path: Path, number: int, text: bytes) -> Row:
     return row
 
 
-def _parse(path: Path, number: int, row: Row, *, exported: bool) -> Numbered:
+def _parse(path: Path, number: int, row: Row, *, exported: bool, collection: str = DEFAULT) -> Numbered:
     try:
         if not exported:
-            return number, exchange.plain_item_of(row)
+            return number, exchange.plain_item_of(row, collection=collection)
         if row.get("kind") not in ("item", "edge"):
             raise T4DMError(f'its "kind" is {row.get("kind")!r}; it must be "item" or "edge"')
         return number, exchange.item_of(row) if row["kind"] == "item" else exchange.edge_of(row)
@@ -228,7 +234,7 @@ def _twin(store: T4DX, entry: Entry) -> Entry | None:
     """The version that the store holds already, whenever it ended; None where there is none."""
     found: Sequence[Entry]
     if isinstance(entry, Item):
-        found = history.item_versions(store, entry.id)
+        found = list(reversed(store.history(entry.id)))
     else:
         found = history.edge_versions(store, entry.source, entry.target, entry.type)
     same: Iterator[Entry] = (old for old in reversed(found) if _same(old, entry))
