@@ -8,9 +8,18 @@ from t4dm.errors import FolderExistsError
 from t4dm.t4dx import manifest
 from t4dm.t4dx.fs import FileSystem
 from t4dm.t4dx.manifest import Manifest
+from t4dm.t4dx.seal import Seal
 
 
-def copy_store(fs: FileSystem, source: str, target: str, found: Manifest, *, logs: dict[str, int]) -> None:
+def copy_store(
+    fs: FileSystem,
+    source: str,
+    target: str,
+    found: Manifest,
+    *,
+    logs: dict[str, int],
+    seal: Seal | None = None,
+) -> None:
     """Copy what a manifest names, and so many bytes of each of its `logs`, into a new or empty folder.
 
     Files that never change are hard links where the file system allows it; without its manifest, which comes
@@ -28,4 +37,4 @@ def copy_store(fs: FileSystem, source: str, target: str, found: Manifest, *, log
         fs.sync_file(f"{target}/{log}")
     for name in (*(manifest.segment_folder(entry.id) for entry in found.segments), "segments", "deltas"):
         fs.sync_dir(f"{target}/{name}")
-    manifest.publish(fs, target, found)
+    manifest.publish(fs, target, found, seal)

@@ -25,6 +25,7 @@ from t4dm.t4dx.journal import LEVELS, Journal
 from t4dm.t4dx.logfile import LogWriter
 from t4dm.t4dx.manifest import Manifest
 from t4dm.t4dx.reader import Reader
+from t4dm.t4dx.seal import Seal
 from t4dm.t4dx.state import Version
 from t4dm.t4dx.transaction import Transaction
 from t4dm.t4dx.types import Collection, Lsn, Options
@@ -49,6 +50,7 @@ class T4DX(Reader, Writes):
         options: Options | None = None,
         clock: Callable[[], float] = time.time,
         read_only: bool = False,
+        key: bytes | None = None,
         fs: FileSystem | None = None,
     ) -> Self:
         """Open a store, recover it after a crash, or create it.
@@ -60,23 +62,29 @@ class T4DX(Reader, Writes):
             options: durability, thresholds, extra edge types.
             clock: seconds; gives `record_time`.
             read_only: read the state as of now, beside a writer; takes no lock and changes no byte.
+            key: at least 16 secret bytes that sign the log and the manifest with HMAC-SHA256; a store made
+                with a key opens only with it. Changed, dropped, spliced, reordered and replayed records are
+                refused. Not detected: the whole folder put back to an older copy of itself, the last log cut
+                at a record, and segment files rewritten with the same checksum.
             fs: the disk; the operating system's by default.
 
         Raises:
             StoreLockedError, StoreMissingError, StoreDimensionError, StoreMetricError, StoreFormatError,
-            CorruptionError, StoreFullError.
+            CorruptionError, StoreFullError, StoreKeyError.
         """
         options, fs, folder = options or Options(), fs or OsFileSystem(), os.fspath(path).rstrip("/") or "/"
         if options.durability not in LEVELS:
             raise errors.OptionError(
                 f"durability is {options.durability!r}; choose one of {', '.join(LEVELS)}"
             )
-        lock = None
+        lock, seal = None, Seal(key) if key is not None else None
         try:
             if not read_only:
                 lock = opening.take_lock(fs, folder, create=dim is not None)
-            found = opening.load_or_create(fs, folder, dim, options, read_only=read_only, metric=metric)
-            return cls(fs, folder, found, options=options, clock=clock, lock=lock)
+            found = opening.load_or_create(
+                fs, folder, dim, options, read_only=read_only, metric=metric, seal=seal
+            )
+            return cls(fs, folder, found, options=options, clock=clock, lock=lock, seal=seal)
         except BaseException as error:
             if lock is not None:
                 lock.release()
@@ -93,14 +101,16 @@ class T4DX(Reader, Writes):
         options: Options,
         clock: Callable[[], float],
         lock: Lock | None,
+        seal: Seal | None,
     ) -> None:
         super().__init__(self._present)
+        self._seal = seal
         self._fs, self._folder, self._options, self._clock = fs, folder, options, clock
         self._manifest, self._file_lock, self._lock = found, lock, threading.RLock()
         self._pid, self._closed, self._flush_error = os.getpid(), False, ""
         self._flush_at = options.memtable_items
         recover = recovery.recover if lock else opening.recover_beside_writer
-        recovered = recover(fs, folder, found)
+        recovered = recover(fs, folder, found, seal)
         self._state, self._torn = recovered.state, recovered.tail.torn
         self._collections, self._types = recovered.state.collections, recovered.state.types
         self._version = self._state.version()
@@ -172,7 +182,9 @@ class T4DX(Reader, Writes):
         with self._writing() as journal:
             journal.sync()
             target = os.fspath(folder)
-            backup.copy_store(self._fs, self._folder, target, self._manifest, logs=journal.logs())
+            backup.copy_store(
+                self._fs, self._folder, target, self._manifest, logs=journal.logs(), seal=self._seal
+            )
             return self._state.lsn
 
     def verify(self, level: str = "quick") -> verify.Report:
@@ -180,7 +192,7 @@ class T4DX(Reader, Writes):
         state.
         """
         with self._lock:
-            return verify.verify_store(self._fs, self._folder, level, live=self._present())
+            return verify.verify_store(self._fs, self._folder, level, live=self._present(), seal=self._seal)
 
     def stats(self) -> dict[str, Any]:
         """Counts, bytes on disk and LSNs."""
@@ -352,7 +364,7 @@ class T4DX(Reader, Writes):
         poison.
         """
         try:
-            manifest.publish(self._fs, self._folder, new)
+            manifest.publish(self._fs, self._folder, new, self._seal)
         except OSError as error:
             if self._fs.exists(f"{self._folder}/{manifest.manifest_name(new.version)}"):
                 raise self._writable().poisoned(error) from error
@@ -371,14 +383,14 @@ class T4DX(Reader, Writes):
         for number in tail.leftover:
             self._fs.unlink(f"{self._folder}/{wal.wal_name(number)}")
         path = f"{self._folder}/{wal.wal_name(tail.info.file_id)}"
-        log = LogWriter(self._fs, path, tail.info, size=tail.place.at, mac=tail.place.mac)
+        log = LogWriter(self._fs, path, tail.info, size=tail.place.at, seal=self._seal, mac=tail.place.mac)
         if tail.torn:
             log.trim()
         recovery.sweep(self._fs, self._folder, self._manifest)
         fresh = [name for name in self._options.edge_types if name not in self._types.codes]
         if fresh:
             new = self._manifest.next(edge_types=(*self._types.names, *fresh))
-            manifest.publish(self._fs, self._folder, new)
+            manifest.publish(self._fs, self._folder, new, self._seal)
             self._manifest = new
             for name in fresh:
                 self._types.register(name)
@@ -393,6 +405,7 @@ class T4DX(Reader, Writes):
             durable=tail.place.durable,
             marked=tail.marked,
             older=older,
+            seal=self._seal,
         )
 
 

@@ -112,7 +112,7 @@ class LogReader:
         )
 
     def beyond(self) -> tuple[int, int]:
-        """Bytes behind the last record, without zeros, and the highest durable LSN that records there know."""
+        """Bytes behind the last record, without zeros, and the highest durable LSN that is known there."""
         rest = self._source(self.at, 2**62)
         known = [record.durable for record in _resync(rest, self.info.salt, self._rest)]
         return len(rest.rstrip(b"\0")), max(known, default=-1)

@@ -8,13 +8,15 @@ a crash.
 
 from __future__ import annotations
 
+import hmac
 import json
 import zlib
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Final, final
 
-from t4dm.errors import CorruptionError, StoreFormatError
+from t4dm.errors import CorruptionError, StoreFormatError, StoreKeyError
 from t4dm.t4dx.fs import FileSystem
+from t4dm.t4dx.seal import Seal
 from t4dm.t4dx.types import Collection
 
 FORMAT: Final = 2
@@ -88,23 +90,31 @@ def versions(fs: FileSystem, folder: str) -> list[int]:
     return sorted(int(name.removeprefix(_PREFIX)) for name in names if name.removeprefix(_PREFIX).isdigit())
 
 
-def encode(manifest: Manifest) -> bytes:
-    """One head line with format and checksum, then JSON."""
+def encode(manifest: Manifest, seal: Seal | None = None) -> bytes:
+    """One head line with format, checksum and (with a key) MAC, then JSON."""
     body = json.dumps(asdict(manifest), indent=1, sort_keys=True).encode()
-    return f"T4DX {FORMAT} {_crc(FORMAT, body):08x}\n".encode() + body
+    mac = seal.mac(b"%d\n" % FORMAT, body).hex() if seal is not None else ""
+    return f"T4DX {FORMAT} {_crc(FORMAT, body, mac):08x} {mac}".rstrip().encode() + b"\n" + body
 
 
-def decode(data: bytes, path: str) -> Manifest:
-    """Undo `encode`; raises CorruptionError, or StoreFormatError for an intact manifest of a newer one."""
+def decode(data: bytes, path: str, seal: Seal | None = None) -> Manifest:
+    """Undo `encode`; raises CorruptionError, StoreKeyError, or StoreFormatError for an intact manifest of
+    another format.
+    """
     head, _, body = data.partition(b"\n")
-    words = head.decode("ascii", "replace").split(" ")
+    words, mac = head.decode("ascii", "replace").split(" "), ""
+    if len(words) == 4:
+        mac = words.pop()
     if (
         len(words) != 3
         or words[0] != "T4DX"
         or not words[1].isdecimal()
-        or words[2] != f"{_crc(int(words[1]), body):08x}"
+        or words[2] != f"{_crc(int(words[1]), body, mac):08x}"
     ):
         raise CorruptionError(path, "the manifest is damaged")
+    expected = seal.mac(b"%s\n" % words[1].encode(), body).hex() if seal is not None else ""
+    if not hmac.compare_digest(mac.encode(), expected.encode()):
+        raise StoreKeyError(path.rpartition("/")[0], signed=bool(mac), given=seal is not None)
     if int(words[1]) != FORMAT:
         raise StoreFormatError(path, words[1], f"format {FORMAT}")
     raw = json.loads(body)
@@ -128,13 +138,13 @@ def check_flags(manifest: Manifest, path: str, *, read_only: bool) -> None:
         )
 
 
-def load(fs: FileSystem, folder: str) -> Manifest | None:
+def load(fs: FileSystem, folder: str, seal: Seal | None = None) -> Manifest | None:
     """The newest manifest, checked against the files it names; None in a folder without any."""
     found = versions(fs, folder) if fs.exists(folder) else []
     if not found:
         return None
     path = f"{folder}/{manifest_name(found[-1])}"
-    manifest = decode(fs.read(path), path)
+    manifest = decode(fs.read(path), path, seal)
     if manifest.version != found[-1]:
         raise CorruptionError(path, f"it holds version {manifest.version}")
     for name, size in named_files(manifest).items():
@@ -158,18 +168,18 @@ def segment_folder(segment_id: int) -> str:
     return f"segments/{segment_id:020d}"
 
 
-def publish(fs: FileSystem, folder: str, manifest: Manifest) -> None:
+def publish(fs: FileSystem, folder: str, manifest: Manifest, seal: Seal | None = None) -> None:
     """Make a manifest the state of the store: durable before it has its name, its name durable before this
     returns.
     """
     path = f"{folder}/{manifest_name(manifest.version)}"
     if fs.exists(f"{path}.tmp"):
         fs.unlink(f"{path}.tmp")
-    fs.write_new(f"{path}.tmp", encode(manifest))
+    fs.write_new(f"{path}.tmp", encode(manifest, seal))
     fs.sync_file(f"{path}.tmp")
     fs.rename(f"{path}.tmp", path)
     fs.sync_dir(folder)
 
 
-def _crc(number: int, body: bytes) -> int:
-    return zlib.crc32(body, zlib.crc32(str(number).encode()))
+def _crc(number: int, body: bytes, mac: str = "") -> int:
+    return zlib.crc32(body, zlib.crc32(f"{number}{mac}".encode()))

@@ -13,6 +13,7 @@ from t4dm.t4dx.logfile import LogWriter
 from t4dm.t4dx.logread import holds_records
 from t4dm.t4dx.manifest import Manifest
 from t4dm.t4dx.registry import check_collection
+from t4dm.t4dx.seal import Seal
 from t4dm.t4dx.types import DEFAULT, METRICS, Collection, EdgeType, Options
 
 
@@ -38,14 +39,15 @@ def load_or_create(
     *,
     read_only: bool,
     metric: str | None = None,
+    seal: Seal | None = None,
 ) -> Manifest:
     """The manifest of a store, new where there is none and `dim` says how."""
-    found = manifest.load(fs, folder)
+    found = manifest.load(fs, folder, seal)
     if found is None:
         _check_unused(fs, folder)
         if read_only or dim is None:
             raise errors.StoreMissingError(folder)
-        found = _create(fs, folder, Collection(DEFAULT, dim, metric or METRICS[0]), options)
+        found = _create(fs, folder, Collection(DEFAULT, dim, metric or METRICS[0]), options, seal)
     manifest.check_flags(found, folder, read_only=read_only)
     if dim is not None and dim != found.dim:
         raise errors.StoreDimensionError(folder, found.dim, dim)
@@ -54,20 +56,22 @@ def load_or_create(
     return found
 
 
-def recover_beside_writer(fs: FileSystem, folder: str, found: Manifest) -> recovery.Recovered:
+def recover_beside_writer(
+    fs: FileSystem, folder: str, found: Manifest, seal: Seal | None = None
+) -> recovery.Recovered:
     """Recover while a writer may flush: where a file of the manifest has just gone, take the newer one."""
     for _ in range(20):
         try:
-            return recovery.recover(fs, folder, found)
+            return recovery.recover(fs, folder, found, seal)
         except (FileNotFoundError, errors.CorruptionError):
-            newer = manifest.load(fs, folder)
+            newer = manifest.load(fs, folder, seal)
             if newer is None or newer.version == found.version:
                 raise
             found = newer
-    return recovery.recover(fs, folder, found)
+    return recovery.recover(fs, folder, found, seal)
 
 
-def _create(fs: FileSystem, folder: str, first: Collection, options: Options) -> Manifest:
+def _create(fs: FileSystem, folder: str, first: Collection, options: Options, seal: Seal | None) -> Manifest:
     check_collection(first)
     for name in ("segments", "deltas"):
         fs.mkdir(f"{folder}/{name}")
@@ -75,10 +79,10 @@ def _create(fs: FileSystem, folder: str, first: Collection, options: Options) ->
         if name.startswith("wal-"):
             fs.unlink(f"{folder}/{name}")
     info = wal.WalInfo(1, 0, 1, fs.token(8))
-    LogWriter.create(fs, folder, info).close()
+    LogWriter.create(fs, folder, info, seal).close()
     types = tuple(dict.fromkeys([*EdgeType.__members__, *options.edge_types]))
     new = Manifest(1, (first,), 2, 0, 1, info.salt.hex(), edge_types=types)
-    manifest.publish(fs, folder, new)
+    manifest.publish(fs, folder, new, seal)
     return new
 
 

@@ -2,10 +2,10 @@
 
 Each record's MAC covers the one before it, each log's header the last MAC of the log before it; the manifest
 carries a MAC of its own. Seen, and refused by name: a changed, spliced, reordered, replayed or dropped
-record, and a log that ends early although another goes on behind it. Not seen: the whole folder put back to an older
-copy of itself, and the last log cut at a record boundary (that state did exist: only an anchor outside of the
-folder tells them apart); bytes of segment and delta files are covered by the checksums in the manifest, which
-find rot but not intent. Nothing is encrypted.
+record, and a log that ends early although another goes on behind it. Not seen: the whole folder put back to
+an older copy of itself, and the last log cut at a record boundary (that state did exist: only an anchor
+outside of the folder tells them apart). The bytes of segment and delta files are covered by the checksums in
+the manifest, which find rot but not intent. Nothing is encrypted.
 """
 
 from __future__ import annotations

@@ -1,21 +1,21 @@
-"""Checks of a store on disk, at three depths."""
+"""Checks of a store on disk, at three depths. Every problem is told, each with its file."""
 
 from __future__ import annotations
 
+import os
 import zlib
 from dataclasses import dataclass
 from typing import Final, final
 
-import numpy as np
-
-from t4dm.errors import CorruptionError, OptionError
-from t4dm.t4dx import manifest, recovery, replay
-from t4dm.t4dx.fs import FileSystem
+from t4dm.errors import CorruptionError, OptionError, StoreFormatError, StoreMissingError
+from t4dm.t4dx import contradictions, deltas, manifest, recovery, replay
+from t4dm.t4dx.fs import FileSystem, OsFileSystem
 from t4dm.t4dx.manifest import Manifest
-from t4dm.t4dx.state import State, Version
-from t4dm.t4dx.tables import View
+from t4dm.t4dx.seal import Seal
+from t4dm.t4dx.state import Version
 
 LEVELS: Final = ("quick", "full", "deep")
+_CHUNK: Final = 4 * 2**20
 
 
 @final
@@ -33,93 +33,114 @@ class Report:
         return not self.problems
 
 
-def verify_store(fs: FileSystem, folder: str, level: str = "quick", *, live: Version | None = None) -> Report:
+def verify_folder(
+    path: str | os.PathLike[str],
+    level: str = "full",
+    *,
+    key: bytes | None = None,
+    fs: FileSystem | None = None,
+) -> Report:
+    """Check a store that is not open, or that another process writes to; see `verify_store` for the levels.
+
+    Raises:
+        StoreMissingError: there is no store. StoreKeyError: it is signed with another key. OptionError.
+    """
+    fs, folder = fs or OsFileSystem(), os.fspath(path).rstrip("/") or "/"
+    if not fs.exists(folder) or not (manifest.versions(fs, folder) or fs.exists(f"{folder}/segments")):
+        raise StoreMissingError(folder)
+    return verify_store(fs, folder, level, seal=Seal(key) if key is not None else None)
+
+
+def verify_store(
+    fs: FileSystem,
+    folder: str,
+    level: str = "quick",
+    *,
+    live: Version | None = None,
+    seal: Seal | None = None,
+) -> Report:
     """Check a store. Every problem is reported, not only the first.
 
     quick: the manifest, and the presence and size of every file it names. full: also every checksum and every
-    log record. deep: also that the files rebuild a state without contradictions, the same as `live` where
-    that is given.
+    log record. deep: also that the files rebuild a state without contradictions: rows in order, every lookup
+    against a plain scan, every overlay on a row that exists, no version twice, intervals that run forward and
+    do not overlap; and that this state is `live` where that is given.
     """
     if level not in LEVELS:
         raise OptionError(f"no verify level {level!r}; choose one of {', '.join(LEVELS)}")
-    try:
-        found = manifest.load(fs, folder)
-        if found is None:
-            return Report(level, 0, (f"{folder} has no manifest",))
-        problems = [] if level == "quick" else _checksums(fs, folder, found)
-        if level == "deep" and not problems:
-            problems = _rebuild(fs, folder, found, live)
-    except CorruptionError as error:
-        return Report(level, 0, (str(error),))
-    return Report(level, len(manifest.named_files(found)) + 2, tuple(problems))
+    for _ in range(20):
+        found = _manifest(fs, folder, seal)
+        if isinstance(found, str):
+            return Report(level, 1, (found,))
+        problems = _problems(fs, folder, found, level, live, seal)
+        if not problems or manifest.versions(fs, folder)[-1:] == [found.version]:
+            break  # otherwise a writer has replaced the files meanwhile: look at the new ones
+    logs = [name for name in fs.listdir(folder) if name.startswith("wal-")]
+    return Report(level, len(manifest.named_files(found)) + len(logs) + 1, tuple(problems))
 
 
-def _checksums(fs: FileSystem, folder: str, found: Manifest) -> list[str]:
+def damaged_files(fs: FileSystem, folder: str, found: Manifest, *, checksums: bool) -> dict[str, str]:
+    """What is wrong with each file that a manifest names: path inside the store -> problem."""
     crcs = {f"{manifest.segment_folder(s.id)}/{f.name}": f.crc for s in found.segments for f in s.files}
     crcs |= {f"deltas/{delta.name}": delta.crc for delta in found.deltas}
-    problems = [
-        f"{name}: its checksum is wrong"
-        for name, crc in crcs.items()
-        if zlib.crc32(fs.read(f"{folder}/{name}")) != crc
-    ]
+    problems: dict[str, str] = {}
+    for name, size in manifest.named_files(found).items():
+        path = f"{folder}/{name}"
+        try:
+            if not fs.exists(path):
+                problems[name] = "the manifest names this file, it is missing"
+            elif fs.size(path) != size:
+                problems[name] = f"it has {fs.size(path)} bytes instead of {size}"
+            elif checksums and checksum(fs, path) != crcs[name]:
+                problems[name] = "its checksum is wrong"
+        except OSError as error:
+            problems[name] = f"it cannot be read ({error.strerror})"
+    return problems
+
+
+def checksum(fs: FileSystem, path: str) -> int:
+    """CRC32 of a file, in bounded memory."""
+    crc, at = 0, 0
+    while chunk := fs.read_range(path, at, _CHUNK):
+        crc, at = zlib.crc32(chunk, crc), at + len(chunk)
+    return crc
+
+
+def _manifest(fs: FileSystem, folder: str, seal: Seal | None) -> Manifest | str:
+    versions = manifest.versions(fs, folder) if fs.exists(folder) else []
+    if not versions:
+        return f"{folder} has no manifest"
+    name = manifest.manifest_name(versions[-1])
     try:
-        replay.check_logs(fs, folder, found)
-    except CorruptionError as error:
+        found = manifest.decode(fs.read(f"{folder}/{name}"), f"{folder}/{name}", seal)
+        manifest.check_flags(found, folder, read_only=True)
+    except (CorruptionError, StoreFormatError, OSError) as error:
+        return str(error)
+    return found if found.version == versions[-1] else f"{folder}/{name}: it holds version {found.version}"
+
+
+def _problems(
+    fs: FileSystem, folder: str, found: Manifest, level: str, live: Version | None, seal: Seal | None
+) -> list[str]:
+    damage = damaged_files(fs, folder, found, checksums=level != "quick")
+    problems = [f"{folder}/{name}: {problem}" for name, problem in damage.items()]
+    try:
+        replay.open_chain(fs, folder, found, seal) if level == "quick" else replay.check_logs(
+            fs, folder, found, seal
+        )
+        if level == "deep" and not problems:
+            problems = _rebuild(fs, folder, found, live, seal)
+    except (CorruptionError, FileNotFoundError) as error:
         problems.append(str(error))
     return problems
 
 
-def _rebuild(fs: FileSystem, folder: str, found: Manifest, live: Version | None) -> list[str]:
-    state = recovery.recover(fs, folder, found).state
-    problems = _contradictions(state)
-    if live is not None and (state.lsn != live.lsn or _digest(state.version()) != _digest(live)):
-        problems.append(
-            f"the files rebuild another state (LSN {state.lsn}) than the one in use (LSN {live.lsn})"
-        )
+def _rebuild(
+    fs: FileSystem, folder: str, found: Manifest, live: Version | None, seal: Seal | None
+) -> list[str]:
+    state = recovery.recover(fs, folder, found, seal).state
+    contents = {f"deltas/{entry.name}": deltas.read(fs, folder, entry) for entry in found.deltas}
+    problems = [*contradictions.of_state(state), *contradictions.of_deltas(state, contents)]
+    if live is not None:
+        problems += contradictions.between(state.version(), live)
     return problems
-
-
-def _contradictions(state: State) -> list[str]:
-    problems: list[str] = []
-    owners: set[str] = set()
-    births: set[tuple[str, int]] = set()
-    for view in state.version().views:
-        for row in view.visible_items(None).tolist():
-            name = view.source.id_at(row)
-            if name in owners:
-                problems.append(f"item {name!r} has two current versions")
-            owners.add(name)
-        for row in np.flatnonzero(view.items["alive"][: view.n]).tolist():
-            birth = view.source.id_at(row), int(view.items["seq"][row])
-            if birth in births:
-                problems.append(f"item {birth[0]!r} of LSN {birth[1]} lies in two places")
-            births.add(birth)
-        used, codes = view.items["vec_row"][: view.n], view.items["collection"][: view.n]
-        for code in np.unique(codes[used >= 0]).tolist():
-            if int(used[codes == code].max()) >= len(view.source.vectors(code)):
-                problems.append("an item points behind the last vector")
-        problems += [] if _lookups_agree(view) else ["an id is not found where it lies"]
-    return problems
-
-
-def _lookups_agree(view: View) -> bool:
-    return all(row in view.source.rows_of(view.source.id_at(row)) for row in range(view.n)) and all(
-        row in view.source.edge_rows(end, incoming=bool(side))
-        for row in range(view.m)
-        for side, end in enumerate(view.source.edge_ends(row))
-    )
-
-
-def _digest(version: Version) -> tuple[object, ...]:
-    """All living versions and edges, wherever they lie."""
-    items = [
-        (view.source.id_at(row), int(view.items["seq"][row]), repr(view.item(row, version.collections)))
-        for view in version.views
-        for row in np.flatnonzero(view.items["alive"][: view.n]).tolist()
-    ]
-    edges = [
-        (int(view.edges["seq"][row]), repr(view.edge(row, version.types)))
-        for view in version.views
-        for row in np.flatnonzero(view.edges["alive"][: view.m]).tolist()
-    ]
-    return tuple(sorted(items)), tuple(sorted(edges))
