@@ -1,4 +1,4 @@
-"""Metadata as columns: each field of a source is decoded once, then a condition is a lookup in an array.
+"""Metadata and properties as columns: a field is decoded once per source, a condition is a lookup then.
 
 A column is derived and disposable. Numbers that float64 holds exactly lie in one array; all other values are
 coded by a dictionary of the distinct ones, on which a comparison runs once per value instead of once per row.
@@ -79,8 +79,8 @@ class Dictionary:
 class _Field:
     """One field of one source, decoded as far as anybody asked."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._n = path, 0
+    def __init__(self, path: Path, *, edges: bool) -> None:
+        self._path, self._n, self._edges = path, 0, edges
         self._numbers, self._codes = np.empty(_FIRST), np.empty(_FIRST, np.int32)
         self._dictionary = Dictionary()
         self._patched: tuple[Mapping[int, bytes], int, Column] | None = None
@@ -89,11 +89,12 @@ class _Field:
 
     def column(self, view: View) -> Column:
         """The field in the rows of a view, later metadata patched in."""
+        n = view.m if self._edges else view.n
         with self._lock:
-            if self._n < view.n:
-                self._grow(view.source, view.n)
+            if self._n < n:
+                self._grow(view.source, n)
             base = Column(self._numbers, self._codes, self._dictionary)
-            if not view.metas:
+            if self._edges or not view.metas:
                 return base
             if self._patched is None or self._patched[0] is not view.metas or self._patched[1] < view.n:
                 self._patched = (view.metas, view.n, self._patch(base, view.n, view.metas))
@@ -106,7 +107,8 @@ class _Field:
             numbers[: self._n], codes[: self._n] = self._numbers[: self._n], self._codes[: self._n]
             self._numbers, self._codes = numbers, codes
         for row in range(self._n, n):
-            self._numbers[row], self._codes[row] = self._read(source.text_at(row)[1])
+            packed = source.edge_text(row) if self._edges else source.text_at(row)[1]
+            self._numbers[row], self._codes[row] = self._read(packed)
         self._n = n
 
     def _patch(self, base: Column, n: int, metas: Mapping[int, bytes]) -> Column:
@@ -128,12 +130,12 @@ class _Fields:
     """The fields of one source that were asked for."""
 
     def __init__(self) -> None:
-        self._fields: dict[Path, _Field] = {}
+        self._fields: dict[tuple[Path, bool], _Field] = {}
 
-    def column(self, view: View, path: Path) -> Column:
-        field = self._fields.get(path)
+    def column(self, view: View, path: Path, *, edges: bool) -> Column:
+        field = self._fields.get((path, edges))
         if field is None:
-            field = self._fields.setdefault(path, _Field(path))
+            field = self._fields.setdefault((path, edges), _Field(path, edges=edges))
         return field.column(view)
 
 
@@ -141,18 +143,18 @@ _SOURCES: Final[weakref.WeakKeyDictionary[Source, _Fields]] = weakref.WeakKeyDic
 _SOURCES_LOCK: Final = threading.Lock()
 
 
-def column(view: View, path: Path) -> Column:
-    """A field of the metadata in the rows of a view."""
+def column(view: View, path: Path, *, edges: bool = False) -> Column:
+    """A field of the metadata in the item rows of a view, or of the properties in its edge rows."""
     with _SOURCES_LOCK:
         fields = _SOURCES.get(view.source)
         if fields is None:
             fields = _SOURCES[view.source] = _Fields()
-    return fields.column(view, path)
+    return fields.column(view, path, edges=edges)
 
 
-def passing(view: View, test: Compare, rows: Rows) -> Mask:
-    """Which of some rows pass a comparison with a field of their metadata."""
-    field = column(view, test.path)
+def passing(view: View, test: Compare, rows: Rows, *, edges: bool = False) -> Mask:
+    """Which of some rows pass a comparison with a field of their metadata (or properties)."""
+    field = column(view, test.path, edges=edges)
     return compare(test, field.numbers[rows], field.codes[rows], field.dictionary)
 
 

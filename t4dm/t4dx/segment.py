@@ -125,6 +125,10 @@ class Segment(Source):
         lo, hi = np.searchsorted(self._targets[run[0] : run[-1] + 1], (code, code + 1)) + run[0]
         return range(int(lo), int(hi))
 
+    def edge_codes(self) -> tuple[Array, Array]:
+        """Codes of the sources [m], rising, and of the targets [m] of all edge rows."""
+        return self._sources, self._targets
+
     def edge_ends(self, row: int) -> tuple[str, str]:
         return self.label(int(self._sources[row])), self.label(int(self._targets[row]))
 

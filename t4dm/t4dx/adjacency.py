@@ -1,0 +1,154 @@
+"""Edges at a node, fast: other ends by id and the rows they lie at, per source, derived at the first walk.
+
+A segment keeps its edges sorted by source; two offset tables turn a node's code into a slice. Codes and ids
+of the nodes that walks met are remembered, so that a step from one node to the next is a lookup, not a hash.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Final, final
+
+import numpy as np
+
+from t4dm.t4dx.segment import Segment
+from t4dm.t4dx.tables import Array, Source, View, sees
+from t4dm.t4dx.types import AsOf
+
+_REMEMBERED: Final = 1 << 17  # ids per source
+
+
+class Links(ABC):
+    """The edges of one source by node."""
+
+    @abstractmethod
+    def at(self, item_id: str, *, incoming: bool) -> tuple[Sequence[int], Sequence[str]]:
+        """Edge rows that start (or end) at an id, and their other ends, in one order."""
+
+    def flags(self, view: View) -> bytes | bool | None:
+        """One byte per edge row, not 0 where it is current; True where all are, None to look at each row."""
+        return None
+
+
+@final
+class _PlainLinks(Links):
+    """The memtable's own dicts."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = weakref.ref(source)
+
+    def at(self, item_id: str, *, incoming: bool) -> tuple[Sequence[int], Sequence[str]]:
+        source = self._source()
+        rows: list[int] = list(source.edge_rows(item_id, incoming=incoming)) if source is not None else []
+        return rows, [source.edge_ends(row)[not incoming] for row in rows] if source is not None else []
+
+
+@final
+class _SegmentLinks(Links):
+    """Offset tables over a segment's sorted edges."""
+
+    def __init__(self, segment: Segment) -> None:
+        self._segment = weakref.ref(segment)
+        sources, targets = segment.edge_codes()
+        self._out, self._in = _offsets(sources), _offsets(targets)
+        self._by_target = np.argsort(targets, kind="stable").data
+        self._targets = targets.data
+        self._sources = sources.data
+        self._codes: dict[str, int] = {}
+        self._labels: dict[int, str] = {}
+        self._flags: tuple[Array, Array, bytes | bool] | None = None
+
+    def flags(self, view: View) -> bytes | bool | None:
+        """Taken once from the columns as they are; a patched column is a new array."""
+        alive, until, known = view.edges["alive"], view.edges["record_until"], self._flags
+        if known is None or known[0] is not alive or known[1] is not until:
+            current = alive[: view.m] & (until[: view.m] == np.inf)
+            known = self._flags = (alive, until, True if bool(current.all()) else current.tobytes())
+        return known[2]
+
+    def at(self, item_id: str, *, incoming: bool) -> tuple[Sequence[int], Sequence[str]]:
+        code = self._code(item_id)
+        offsets = self._in if incoming else self._out
+        if code < 0 or code + 1 >= len(offsets):
+            return (), ()
+        start, end = offsets[code], offsets[code + 1]
+        if start == end:
+            return (), ()
+        if not incoming:
+            return range(start, end), self._names(self._targets[start:end].tolist())
+        rows = self._by_target[start:end].tolist()
+        return rows, self._names([self._sources[row] for row in rows])
+
+    def _code(self, item_id: str) -> int:
+        code = self._codes.get(item_id)
+        if code is None:
+            segment = self._segment()
+            code = -1 if segment is None else segment.code_of(item_id)
+            if len(self._codes) >= _REMEMBERED:
+                self._codes.clear()
+            self._codes[item_id] = code
+        return code
+
+    def _names(self, codes: list[int]) -> list[str]:
+        labels = self._labels
+        try:
+            return [labels[code] for code in codes]
+        except KeyError:
+            pass
+        if len(labels) + len(codes) > _REMEMBERED:
+            labels = self._labels = {}
+        segment = self._segment()
+        for code in codes:
+            if code not in labels and segment is not None:
+                labels[code] = name = segment.label(code)
+                self._codes[name] = code
+        return [labels[code] for code in codes]
+
+
+def _offsets(codes: Array) -> memoryview:
+    size = int(codes.max()) + 2 if len(codes) else 1
+    return np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=size - 1))]).astype(np.int64).data
+
+
+_LINKS: Final[weakref.WeakKeyDictionary[Source, Links]] = weakref.WeakKeyDictionary()
+_LOCK: Final = threading.Lock()
+
+
+def links(source: Source) -> Links:
+    """The adjacency of a source."""
+    found = _LINKS.get(source)
+    if found is None:
+        with _LOCK:
+            found = _LINKS.get(source)
+            if found is None:
+                found = _SegmentLinks(source) if isinstance(source, Segment) else _PlainLinks(source)
+                _LINKS[source] = found
+    return found
+
+
+@final
+class Sight:
+    """Which edges of a view a walk may use: visible at its time, of its types, heavy enough."""
+
+    def __init__(
+        self, view: View, as_of: AsOf | None, *, codes: frozenset[int] | None, min_weight: float
+    ) -> None:
+        self.view, self._as_of, self._codes, self._least = view, as_of, codes, min_weight
+        self.links = links(view.source)
+        self._flags = self.links.flags(view) if as_of is None else None
+        self.plain = self._flags is True and codes is None and min_weight <= 0.0
+
+    def allows(self, row: int) -> bool:
+        """Whether one edge row may be walked."""
+        view = self.view
+        if isinstance(self._flags, bytes):
+            if not self._flags[row]:
+                return False
+        elif self._flags is None and (row >= view.m or not sees(view.edges, row, self._as_of)):
+            return False
+        if self._codes is not None and int(view.edges["type"][row]) not in self._codes:
+            return False
+        return self._least <= 0.0 or float(view.edges["weight"][row]) >= self._least
