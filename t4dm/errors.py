@@ -375,6 +375,19 @@ class StorePoisonedError(StoreError):
         )
 
 
+class StoreKeyError(StoreError):
+    """A signed store was opened without its key or with another one, or an unsigned one with a key."""
+
+    def __init__(self, path: str, *, signed: bool, given: bool) -> None:
+        if signed and given:
+            problem, fix = "is signed with another key, or was changed by someone without it", "the right key"
+        elif signed:
+            problem, fix = "is signed with a key", f"it: T4DX.open({path!r}, key=...)"
+        else:
+            problem, fix = "was made without a key", f"none: T4DX.open({path!r})"
+        super().__init__(f"the store {path} {problem}; open it with {fix}")
+
+
 class StoreClosedError(StoreError):
     """A store was used after it was closed, or in a forked child."""
 
@@ -612,4 +625,24 @@ class ImportLineError(T4DMError):
         super().__init__(
             f"line {number} of {path}: {problem}; nothing of its batch was stored, "
             "correct the line and run the import again"
+        )
+
+
+class NoBackupError(StoreError):
+    """There is no store, and no finished copy of one, at a path."""
+
+    def __init__(self, path: str, *, unfinished: bool = False) -> None:
+        what, fix = "holds no store and no backup", "name the folder that T4DX.open takes"
+        if unfinished:
+            what, fix = "is a copy that was never finished", f"remove it and copy again: rm -r {path}"
+        super().__init__(f"{path} {what}; {fix}")
+
+
+class BackupError(StoreError):
+    """A copy of a store did not come out like the store."""
+
+    def __init__(self, target: str, problem: str) -> None:
+        super().__init__(
+            f"the copy {target} is not like its source ({problem}); nothing there is a store yet, "
+            f"remove it and copy again to a healthy disk: rm -r {target}"
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import time
+from typing import Final
 
 from t4dm import errors
 from t4dm.t4dx import manifest, recovery, wal
@@ -15,6 +16,9 @@ from t4dm.t4dx.manifest import Manifest
 from t4dm.t4dx.registry import check_collection
 from t4dm.t4dx.seal import Seal
 from t4dm.t4dx.types import DEFAULT, METRICS, Collection, EdgeType, Options
+
+UNFINISHED: Final = "UNFINISHED"
+"""A file that lies in a copy of a store until the copy is complete."""
 
 
 def take_lock(fs: FileSystem, folder: str, *, create: bool) -> Lock:
@@ -89,6 +93,8 @@ def _create(fs: FileSystem, folder: str, first: Collection, options: Options, se
 def _check_unused(fs: FileSystem, folder: str) -> None:
     """A crash during creation leaves empty folders and an empty log; anything more had a manifest once."""
     names = fs.listdir(folder) if fs.exists(folder) else []
+    if UNFINISHED in names:
+        raise errors.NoBackupError(folder, unfinished=True)
     data = [name for name in names if name in ("segments", "deltas") and fs.listdir(f"{folder}/{name}")]
     data += [n for n in names if wal.wal_id(n) is not None and holds_records(fs, f"{folder}/{n}")]
     if data:
