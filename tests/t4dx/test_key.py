@@ -89,7 +89,7 @@ def test_without_the_key_or_with_another_one_nothing_is_read(read_only: bool) ->
     fs = two_logs()
     with pytest.raises(StoreKeyError, match=r"is signed with a key; .*T4DX\.open\('store', key=\.\.\.\)"):
         opened(fs, key=None, read_only=read_only)
-    with pytest.raises(StoreKeyError, match="signed with another key, or was changed .*with the right key"):
+    with pytest.raises(StoreKeyError, match=r"another key, or was changed .*with the right key"):
         opened(fs, key=b"x" * 32, read_only=read_only)
     plain = SimulatedFileSystem()
     opened(plain, key=None).close()
@@ -104,7 +104,7 @@ def test_a_key_that_is_none_is_refused(key: object) -> None:
 
 
 def forged(record: bytes, salt: bytes) -> bytes:
-    """A record with another content and the right checksum, as anybody can make it; its MAC is the old one."""
+    """Another content with the right checksum, as anybody can make it; the MAC is the old one."""
     body = record[: -wal.RECORD_OVERHEAD + wal.HEAD - 32].replace(b"\xa1b", b"\xa1z")
     assert body != record[: len(body)]
     head = wal.read_head(memoryview(body)[: wal.HEAD])
