@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Final, final
 
 import numpy as np
@@ -27,6 +27,11 @@ class Links(ABC):
     @abstractmethod
     def at(self, item_id: str, *, incoming: bool) -> tuple[Sequence[int], Sequence[str]]:
         """Edge rows that start (or end) at an id, and their other ends, in one order."""
+
+    def ends(self, nodes: Iterable[str], *, incoming: bool, found: set[str]) -> None:
+        """Add the other ends of all edges at some nodes."""
+        for node in nodes:
+            found.update(self.at(node, incoming=incoming)[1])
 
     def flags(self, view: View) -> bytes | bool | None:
         """One byte per edge row, not 0 where it is current; True where all are, None to look at each row."""
@@ -81,6 +86,25 @@ class _SegmentLinks(Links):
             return range(start, end), self._names(self._targets[start:end].tolist())
         rows = self._by_target[start:end].tolist()
         return rows, self._names([self._sources[row] for row in rows])
+
+    def ends(self, nodes: Iterable[str], *, incoming: bool, found: set[str]) -> None:
+        """The same without rows; the loop of wide walks."""
+        if incoming:
+            super().ends(nodes, incoming=incoming, found=found)
+            return
+        offsets, targets, codes, labels = self._out, self._targets, self._codes, self._labels
+        last = len(offsets) - 1
+        for node in nodes:
+            code = codes.get(node)
+            if code is None:
+                code = self._code(node)
+            if 0 <= code < last:
+                others = targets[offsets[code] : offsets[code + 1]].tolist()
+                try:
+                    found.update([labels[other] for other in others])
+                except KeyError:
+                    found.update(self._names(others))
+                    labels = self._labels
 
     def _code(self, item_id: str) -> int:
         code = self._codes.get(item_id)

@@ -106,13 +106,13 @@ class Walker:
 
     @staticmethod
     def _ends(sight: Sight, nodes: list[str], incoming: bool, found: set[str]) -> None:
-        at, plain, allows = sight.links.at, sight.plain, sight.allows
+        if sight.plain:
+            sight.links.ends(nodes, incoming=incoming, found=found)
+            return
+        at, allows = sight.links.at, sight.allows
         for node in nodes:
             rows, others = at(node, incoming=incoming)
-            if plain:
-                found.update(others)
-            elif rows:
-                found.update([other for row, other in zip(rows, others, strict=True) if allows(row)])
+            found.update([other for row, other in zip(rows, others, strict=True) if allows(row)])
 
     def shortest(self, source: str, target: str, *, max_depth: int) -> Path | None:
         """The first path with the fewest edges, None where there is none within max_depth."""
