@@ -44,8 +44,17 @@ docs: .venv/.stamp
 	$(BIN)/python docs/make_help.py
 	$(BIN)/mkdocs build --strict
 
-bench: .venv/.stamp
-	$(BIN)/python -m pytest -q -m slow tests $(ARGS)
+# The peers live in an environment of their own. One that cannot be installed costs its rows, not the run.
+.venv-bench/.stamp: experiments/storage_bench/requirements.txt
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.13 found: install one, or run make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
+	@grep -E '^[a-z]' $< | while read -r package; do \
+		.venv-bench/bin/python -m pip install --quiet --only-binary :all: "$$package" \
+			|| echo "$$package could not be installed: its rows will be missing"; done
+	@touch $@
+
+bench: .venv-bench/.stamp
+	.venv-bench/bin/python -m experiments.storage_bench $(if $(N),--n $(N)) $(if $(DIM),--dim $(DIM)) $(ARGS)
 
 clean:
-	rm -rf .venv dist build .pytest_cache .mypy_cache .ruff_cache
+	rm -rf .venv .venv-bench dist build .pytest_cache .mypy_cache .ruff_cache

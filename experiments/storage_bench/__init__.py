@@ -1,0 +1,1 @@
+"""The storage engine beside five embedded stores: the same data, the same operations, one run."""

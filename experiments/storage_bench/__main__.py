@@ -1,0 +1,171 @@
+"""Run the table: one process per row group, each stored at once, so that a run goes on where it stopped.
+
+python -m experiments.storage_bench --n 100000 --dim 1024
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from experiments.storage_bench import data, groups, live, measure, report
+from experiments.storage_bench.systems import release
+
+ROOT: Final = Path(__file__).resolve().parents[2]
+ENGINES: Final = ("t4dx", "sqlite", "qdrant-edge", "lancedb", "chroma", "kuzu")
+LIVE: Final = {"reopen": live.reopen, "readers": live.readers, "stall": live.stall}
+_ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure what is not stored yet, then write the report."""
+    options = parse(sys.argv[1:] if arguments is None else arguments)
+    if options.child:
+        return child(options)
+    failed = [] if options.report else [name for name in wanted(options) if not measured(name, options)]
+    for name in failed:
+        print(f"{name} failed: its rows are missing; run it again with --only {name.partition(' ')[0]}")
+    stored = [json.loads(file.read_text()) for file in sorted((options.work / "results").glob("*.json"))]
+    if stored:
+        report.write([entry for entry in stored if entry["size"] == size(options)], options.docs)
+    return 1 if failed else 0
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m experiments.storage_bench", description=__doc__)
+    parser.add_argument("--n", type=int, default=100_000, help="items")
+    parser.add_argument("--dim", type=int, default=1024, help="vector size")
+    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
+    parser.add_argument("--calls", type=int, default=3000, help="calls of one system in one round, at most")
+    parser.add_argument(
+        "--budget", type=float, default=3.0, help="seconds of one system in one round, at most"
+    )
+    parser.add_argument("--only", default="", help="row groups, joined by commas: " + ", ".join(names()))
+    parser.add_argument("--systems", default=",".join(ENGINES), help="stores, joined by commas")
+    parser.add_argument(
+        "--work", type=Path, default=ROOT / "outputs" / "storage_bench", help="stores and results"
+    )
+    parser.add_argument("--docs", type=Path, default=ROOT / "docs", help="where the report goes")
+    parser.add_argument("--again", action="store_true", help="measure also what is stored")
+    parser.add_argument("--report", action="store_true", help="only write the report from what is stored")
+    parser.add_argument("--child", default="", help=argparse.SUPPRESS)
+    options = parser.parse_args(arguments)
+    unknown = [name for name in filter(None, options.only.split(",")) if name not in names()]
+    if unknown:
+        parser.error(f"no row group {', '.join(unknown)}; choose from {', '.join(names())}")
+    if options.n < 100:
+        parser.error("100 items are the least; pass --n 100 or more")
+    return options
+
+
+def names() -> list[str]:
+    return ["load", *groups.POINT, *LIVE]
+
+
+def wanted(options: argparse.Namespace) -> list[str]:
+    chosen = options.only.split(",") if options.only else names()
+    engines = options.systems.split(",")
+    loads = [f"load {label}" for label in groups.LOADED if label.partition(" ")[0] in engines]
+    return [step for name in chosen for step in (loads if name == "load" else [name])]
+
+
+def measured(name: str, options: argparse.Namespace) -> bool:
+    """Whether the group has a result for these sources and sizes, now or from before."""
+    file, key = result_file(name, options), key_of(name, options)
+    if not options.again and file.exists() and json.loads(file.read_text())["key"] == key:
+        print(f"{name}: stored", flush=True)
+        return True
+    print(f"{name} ...", flush=True)
+    command = [sys.executable, "-m", "experiments.storage_bench", "--child", name]
+    for option in ("n", "dim", "rounds", "calls", "budget", "systems", "work", "docs"):
+        command += [f"--{option}", str(getattr(options, option))]
+    environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1")}
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
+
+
+def child(options: argparse.Namespace) -> int:
+    """Measure one group in this process and store it."""
+    name, work = options.child, options.work
+    extra = options.calls * (options.rounds + 1)
+    content = data.make(options.n, options.dim, extra=extra, cache=work / "data")
+    scratch = work / "scratch"
+    scratch.mkdir(parents=True, exist_ok=True)
+    engines = tuple(options.systems.split(","))
+    setting = groups.Setting(
+        content, stores_of(options), scratch, options.rounds, options.calls, options.budget, engines
+    )
+    others, before = measure.Others(), measure.calibrate(work, seconds=options.budget / 3)
+    if name.startswith("load "):
+        found = groups.load(name.removeprefix("load "), setting)
+    else:
+        found = LIVE[name](setting) if name in LIVE else groups.point(name, setting)
+    stored = {
+        "name": name,
+        "key": key_of(name, options),
+        "size": size(options),
+        **found,
+        "calibration": [before, measure.calibrate(work, seconds=options.budget / 3)],
+        "others": others.cores(),
+        "machine": measure.machine(),
+        "versions": versions(found["systems"]),
+        "command": f"make bench N={options.n} DIM={options.dim} ARGS='--only {name.partition(' ')[0]}'",
+        "when": time.strftime("%Y-%m-%d"),
+        "data": data.statistics(content),
+    }
+    result_file(name, options).parent.mkdir(parents=True, exist_ok=True)
+    result_file(name, options).write_text(json.dumps(stored, indent=1))
+    shutil.rmtree(scratch, ignore_errors=True)
+    return 0
+
+
+def versions(systems: dict[str, Any]) -> dict[str, str]:
+    import numpy
+
+    engines = sorted({label.partition(" ")[0] for label in systems} & set(ENGINES))
+    found = {engine: release(engine) for engine in engines}
+    return {"python": platform.python_version(), "numpy": numpy.__version__, **found}
+
+
+def size(options: argparse.Namespace) -> list[int]:
+    return [options.n, options.dim]
+
+
+def stores_of(options: argparse.Namespace) -> Path:
+    return Path(options.work) / "stores" / f"{options.n}x{options.dim}"
+
+
+def result_file(name: str, options: argparse.Namespace) -> Path:
+    return Path(options.work) / "results" / f"{name.replace(' ', '-')}-{options.n}x{options.dim}.json"
+
+
+def key_of(name: str, options: argparse.Namespace) -> str:
+    """Changes with the sizes and with every source that the group runs; a peer's load does not run T4DX."""
+    here = Path(__file__).parent
+    files = [
+        here / "data.py",
+        here / "measure.py",
+        here / "groups.py",
+        *sorted((here / "systems").glob("*.py")),
+    ]
+    if name.startswith("load ") and name != "load t4dx":
+        files = [here / "data.py"]
+    else:
+        files += [here / "live.py", *sorted((ROOT / "t4dm" / "t4dx").glob("*.py"))]
+    digest = hashlib.sha256(json.dumps([options.rounds, options.calls, options.budget]).encode())
+    for file in files:
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,37 @@
+"""One picture: our time over the peer's for every operation, with what was wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
+
+from experiments.storage_bench.targets import TARGETS
+
+
+def draw(rows: Sequence[Mapping[str, Any]], folder: Path) -> None:
+    """Write benchmarks.svg: bars of ratios on a logarithmic axis, a mark at each target."""
+    judged = [row for row in rows if row["target"] and row["ratio"]][::-1]
+    if not judged:
+        return
+    titles = {target.bench: (target.title, target.at_most) for target in TARGETS}
+    figure, axes = pyplot.subplots(figsize=(8.5, 0.42 * len(judged) + 1.2), layout="constrained")
+    for place, row in enumerate(judged):
+        axes.barh(place, row["ratio"], color="#3b7a57" if row["met"] else "#b5533c", height=0.6)
+        axes.plot([titles[row["bench"]][1]] * 2, [place - 0.4, place + 0.4], color="black", linewidth=2)
+    axes.axvline(1.0, color="grey", linewidth=0.8, linestyle=":")
+    axes.set_xscale("log")
+    axes.set_yticks(
+        range(len(judged)), [f"{titles[row['bench']][0]} / {row['against'] or '50 ms'}" for row in judged]
+    )
+    axes.set_xlabel("T4DX time / peer's time; the black mark is the target, left of it is met")
+    axes.tick_params(axis="y", labelsize=8)
+    folder.mkdir(parents=True, exist_ok=True)
+    with matplotlib.rc_context({"svg.hashsalt": "t4dx"}):
+        figure.savefig(folder / "benchmarks.svg", metadata={"Date": None})
+    pyplot.close(figure)

@@ -1,0 +1,241 @@
+"""From stored results to docs/benchmarks.json, docs/benchmarks.md and the plots."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+
+from experiments.storage_bench.measure import ratio
+from experiments.storage_bench.targets import TARGETS, Target
+
+Stored = Mapping[str, Any]
+_QUIET: Final = 0.25  # cores that others may use before figures are called loaded
+_STALL_MS: Final = 50.0
+
+
+def write(stored: Sequence[Stored], docs: Path) -> None:
+    """Write all files of the report."""
+    rows = rows_of(stored)
+    docs.mkdir(parents=True, exist_ok=True)
+    (docs / "benchmarks.json").write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+    (docs / "benchmarks.md").write_text(page(rows, stored))
+    try:
+        from experiments.storage_bench import plots
+    except ImportError:
+        print("matplotlib is missing: no plots; install it with pip install matplotlib")
+    else:
+        plots.draw(rows, docs / "images")
+
+
+def rows_of(stored: Sequence[Stored]) -> list[dict[str, Any]]:
+    """One row per operation and system; the one of ours that the plan judges has a target."""
+    rows = []
+    for target in TARGETS:
+        group = merged([entry for entry in stored if entry["name"].partition(" ")[0] == target.group])
+        systems = figures(target, group.get("systems", {}))
+        for label in sorted(systems, key=lambda label: (label != target.ours, label)):
+            rows.append(_row(target, label, systems, group))
+    return rows
+
+
+def merged(entries: Sequence[Stored]) -> dict[str, Any]:
+    """The loads are one process per system: seen as one group."""
+    found: dict[str, Any] = {}
+    for entry in entries:
+        systems, versions = found.get("systems", {}), found.get("versions", {})
+        others = max(found.get("others", 0.0), entry["others"])
+        found = {
+            **entry,
+            "systems": {**systems, **entry["systems"]},
+            "others": others,
+            "versions": {**versions, **entry["versions"]},
+        }
+    return found
+
+
+def figures(target: Target, systems: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """{system: {value, times: one time per round, ...}} in the metric of a target."""
+    found: dict[str, dict[str, Any]] = {}
+    for label, entry in systems.items():
+        part = entry
+        if target.group == "reopen":
+            part = {**entry, **entry.get("graph" if target.bench == "reopen" else "search", {})}
+            if "p50" not in part:
+                continue
+        if target.metric == "rows/s" and target.group == "load":
+            figure = {"value": part["rate"], "times": [part["seconds"]]}
+        elif target.metric == "rows/s":
+            figure = {"value": part["rate"], "times": part["rounds_p50"]}
+        elif target.metric == "recalls/s":
+            figure = {"value": part["rate"], "times": [1 / rate for rate in part["rounds_rate"]]}
+        elif target.metric == "p99 ms":
+            figure = {"value": part["p99"], "times": part["rounds_p99"]}
+        elif target.metric == "worst ms":
+            figure = {"value": part["worst"], "times": [part["worst"]]}
+        else:
+            figure = {"value": part["p50"], "times": part["rounds_p50"]}
+        found[label] = {**part, **figure}
+    return found
+
+
+def _row(target: Target, label: str, systems: Mapping[str, Any], group: Stored) -> dict[str, Any]:
+    figure, judged = systems[label], label == target.ours
+    own = judged or (label.startswith("t4dx") and target.ours.startswith("t4dx"))
+    over = target.against if own else label
+    ours = figure if own else systems.get(target.ours)
+    compared = ratio_of(target, ours, systems.get(over))
+    row: dict[str, Any] = {
+        "bench": target.bench,
+        "system": label,
+        "metric": target.metric,
+        "value": figure["value"],
+        "ratio": compared,
+        "target": f"<= {target.at_most:.4g}" if judged else None,
+        "met": compared <= target.at_most if judged and compared is not None else None,
+        "wanted": target.wish if judged else None,
+        "against": over if compared is not None else None,
+    }
+    kept = ("p50", "p99", "worst", "rounds", "calls", "durability", "seconds", "edges_per_s", "bytes")
+    row |= {name: figure[name] for name in kept if name in figure}
+    row |= {name: group[name] for name in ("machine", "versions", "command")}
+    return row | {"loaded_by_others": group["others"], "when": group["when"]}
+
+
+def ratio_of(
+    target: Target, ours: Mapping[str, Any] | None, theirs: Mapping[str, Any] | None
+) -> float | None:
+    """Ours over theirs, as time; None where one of the two was not measured."""
+    if ours is None:
+        return None
+    if target.group == "stall":
+        return (
+            float(ours["value"]) / _STALL_MS if ours.get("durability", "").startswith("in the log") else None
+        )
+    return None if theirs is None or theirs is ours else ratio(ours["times"], theirs["times"])
+
+
+def page(rows: Sequence[Mapping[str, Any]], stored: Sequence[Stored]) -> str:
+    """The table as Markdown."""
+    first = stored[0]
+    n, dim = first["size"]
+    busy = max(entry["others"] for entry in stored)
+    lines = [
+        "# Speed of T4DX beside other embedded stores",
+        "",
+        f"{n:,} items of {dim} dimensions with 200 bytes of text, 10 edges each. The systems of a row",
+        "run in one process, on the same data, interleaved in rounds; p50 and p99 are medians over rounds.",
+        "A ratio is our time over the named peer's, the median over rounds: below 1 is ahead. Where answers",
+        "differ, no time is kept.",
+        "",
+        f"Machine: {first['machine']}. Versions: {_versions(stored)}.",
+        f"Measured {first['when']}; `make bench N={n} DIM={dim}` repeats it.",
+        "",
+    ]
+    if busy > _QUIET:
+        lines += [
+            f"**Taken under load**: other processes kept up to {busy:.1f} cores busy meanwhile. Ratios are",
+            "provisional, milliseconds are not to be quoted.",
+            "",
+        ]
+    lines += ["![Ratios and targets](images/benchmarks.svg)", "", "## Targets", ""]
+    lines += _table(
+        ["operation", "T4DX", "peer", "ratio", "wanted", ""],
+        [_judged(row, rows) for row in rows if row["target"]],
+    )
+    lines += ["", "## All figures", ""]
+    lines += _table(
+        ["operation", "system", "value", "p50 ms", "p99 ms", "rounds", "T4DX / it", "durability"],
+        [_full(row) for row in rows],
+    )
+    return "\n".join([*lines, "", *_notes(stored)]) + "\n"
+
+
+def _judged(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    peers = [other for other in rows if other["bench"] == row["bench"] and other["system"] == row["against"]]
+    peer = f"{row['against']}: {_value(peers[0])}" if peers else (row["against"] or "not measured")
+    verdict = {True: "met", False: "**not met**", None: "not measured"}[row["met"]]
+    return [_title(row["bench"]), _value(row), peer, _short(row["ratio"]), row["wanted"], verdict]
+
+
+def _full(row: Mapping[str, Any]) -> list[str]:
+    own = row["ratio"] is not None and row["against"] != row["system"]
+    return [
+        _title(row["bench"]),
+        row["system"],
+        _value(row),
+        _short(row.get("p50")),
+        _short(row.get("p99")),
+        str(row.get("rounds", "")),
+        f"{_short(row['ratio'])} ({row['against']})" if own else _short(row["ratio"]),
+        row["durability"],
+    ]
+
+
+def _title(bench: str) -> str:
+    return next(target.title for target in TARGETS if target.bench == bench)
+
+
+def _value(row: Mapping[str, Any]) -> str:
+    number, unit = row["value"], row["metric"]
+    return f"{number:,.0f} {unit}" if unit.endswith("/s") else f"{_short(number)} ms"
+
+
+def _short(number: float | None) -> str:
+    return (
+        "-" if number is None else np.format_float_positional(number, precision=3, fractional=False, trim="-")
+    )
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    return [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
+
+
+def _versions(stored: Sequence[Stored]) -> str:
+    found: dict[str, str] = {}
+    for entry in stored:
+        found |= entry["versions"]
+    return ", ".join(f"{name} {version}" for name, version in sorted(found.items()))
+
+
+def _notes(stored: Sequence[Stored]) -> list[str]:
+    """How each kind of row is measured, what is missing, and the calibration."""
+    lines = ["## How", ""]
+    lines += [f"- {note}" for note in NOTES]
+    missing = {(entry["label"], entry["why"]) for group in stored for entry in group["missing"]}
+    lines += [f"- {label}: no rows ({why})." for label, why in sorted(missing)]
+    lines += ["", "## Calibration", "", "p50 in milliseconds, just before and after each group.", ""]
+    heads = ["group", "10K x 1024 product", "Python loop", "append + fdatasync", "cores used by others"]
+    names = ("matvec10K_ms", "python_loop_ms", "append_fdatasync_ms")
+    return lines + _table(
+        heads,
+        [
+            [
+                group["name"],
+                *(" / ".join(_short(side[name]) for side in group["calibration"]) for name in names),
+                f"{group['others']:.1f}",
+            ]
+            for group in stored
+        ],
+    )
+
+
+NOTES: Final = (
+    "Making the store's own objects (an `Item`, a `Point`, a blob) is part of each call.",
+    "*bulk load* ends when the rows are safe in files and one search has answered: exact search for T4DX and "
+    "SQLite, the vector index for the others. It is a single run.",
+    "*bulk update* sets one field of the first 10,000 items in one call: by ids for T4DX, qdrant-edge and "
+    "Chroma, by a range of numbers for SQLite, kuzu and LanceDB.",
+    "*2 hops* returns the ids of all nodes one or two edges away. SQLite works on integer keys here, its "
+    "fastest layout; T4DX and kuzu take and return string ids.",
+    "*scale* includes reading one weight afterwards, so that work put off is paid.",
+    "*reopen* starts with modules imported and files in the page cache; kuzu has its vector index.",
+    "*readers*: a recall is a search in a 1 % time window, a get and 2 hops; two threads recall without "
+    "pause, alone and beside a writer that inserts synced without pause while flushes and merges run.",
+    "*writer stall*: the longest unsynced insert of all rounds, through several flushes and merges; the bare "
+    "loop writes the same bytes to a file and shows what the machine holds up by itself.",
+    "Slow systems make fewer calls: a round of one system ends after some seconds.",
+)

@@ -1,0 +1,94 @@
+"""T4DX, at each of its durability levels."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final, final
+
+from experiments.storage_bench.data import Data, Row
+from experiments.storage_bench.systems.base import Answer, GraphSystem
+from t4dm.t4dx import T4DX, AffineClip, Edge, EdgeFilter, EdgeType, Item, Options
+
+LEVELS: Final = {
+    "sync": "fdatasync before each write returns",
+    "interval": "in the log when it returns, fdatasync within 50 ms",
+    "os": "in the log when it returns, no sync",
+}
+_BATCH: Final = 1_000
+_EDGES: Final = 20_000
+
+
+@final
+class Adapter(GraphSystem):
+    """Items and edges by their string ids."""
+
+    def open(self, folder: Path, data: Data) -> None:
+        level = self.mode or "interval"
+        self.durability, self._ids = LEVELS[level], data.ids
+        self.store = T4DX.open(folder, dim=data.dim, options=Options(durability=level))
+
+    def load(self, data: Data) -> None:
+        for start in range(0, data.n, _BATCH):
+            rows = data.rows(start, min(start + _BATCH, data.n))
+            self.store.insert_many([_item(row) for row in rows])
+        self.store.flush()
+
+    def load_edges(self, data: Data) -> None:
+        ids, degree = data.ids, data.targets.shape[1]
+        step = max(1, _EDGES // degree)
+        for start in range(0, data.n, step):
+            part = range(start, min(start + step, data.n))
+            self.store.insert_many(
+                (),
+                [
+                    Edge(ids[source], ids[target], EdgeType.RELATES_TO, weight)
+                    for source in part
+                    for target, weight in zip(
+                        data.targets[source].tolist(), data.weights[source].tolist(), strict=True
+                    )
+                ],
+            )
+        self.store.flush()
+
+    def insert(self, row: Row) -> None:
+        self.store.insert(_item(row))
+
+    def update(self, num: int, kappa: float) -> None:
+        self.store.update_fields(self._ids[num], kappa=kappa)
+
+    def update_first(self, count: int, kappa: float) -> None:
+        with self.store.transaction() as tx:
+            for item_id in self._ids[:count]:
+                tx.update_fields(item_id, kappa=kappa)
+
+    def get(self, num: int) -> Answer:
+        item = self.store.get(self._ids[num])
+        if item is None:
+            raise LookupError(f"T4DX lost item {num}; run t4dm store verify on the folder")
+        return Answer(item.content, item.kappa, item.vector)
+
+    def search(self, vector: Any, k: int) -> list[str]:
+        return self.store.search(vector, k).ids
+
+    def two_hops(self, num: int) -> set[str]:
+        return {path.nodes[-1] for path in self.store.traverse(self._ids[num], depth=2)}
+
+    def bump(self, edge: tuple[int, int, float]) -> None:
+        source, target, delta = edge
+        self.store.update_edge_weight(
+            self._ids[source], self._ids[target], delta, edge_type=EdgeType.RELATES_TO
+        )
+
+    def weight(self, source: int, target: int) -> float:
+        (edge,) = self.store.edges(self._ids[source], self._ids[target])
+        return edge.weight
+
+    def scale(self, factor: float) -> None:
+        self.store.batch_scale_weights(EdgeFilter(), AffineClip(factor, 0.0, 0.0, 1.0))
+
+    def close(self) -> None:
+        self.store.close()
+
+
+def _item(row: Row) -> Item:
+    return Item(id=row.id, content=row.text, vector=row.vector, kappa=row.kappa, event_time=row.time)
