@@ -6,10 +6,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-import numpy as np
-
 from t4dm.errors import EdgeError, EdgeNotFoundError, ItemError, ItemNotFoundError
-from t4dm.t4dx import graph
+from t4dm.t4dx import resolving
 from t4dm.t4dx.ops import (
     CloseItems,
     DeleteEdges,
@@ -19,11 +17,10 @@ from t4dm.t4dx.ops import (
     MapEdges,
     MapField,
     Op,
-    ScaleRule,
     SetField,
 )
+from t4dm.t4dx.requests import Invalidate, MapWhere, Request, ScaleWhere, Supersede
 from t4dm.t4dx.state import State
-from t4dm.t4dx.writes import Request, ScaleWhere
 
 Key = tuple[str, str, str]
 
@@ -40,9 +37,25 @@ class Plan:
 
     def resolve(self, requests: list[Request]) -> list[Op]:
         """Finished operations; or raises ItemNotFoundError, EdgeNotFoundError, EdgeError, nothing changed."""
-        return [op for request in requests if (op := self._resolve(request)) is not None]
+        ops: list[Op] = []
+        for request in requests:
+            ops += self._resolve(request, ops)
+        return ops
 
-    def _resolve(self, request: Request) -> Op | None:
+    def _resolve(self, request: Request, before: list[Op]) -> list[Op]:
+        match request:
+            case ScaleWhere():
+                return resolving.scale(self._state, request, before)
+            case MapWhere():
+                return resolving.map_weights(self._state, request, before)
+            case Supersede():
+                made = resolving.supersede(self._state, request, before)
+                return [self._check(op) for op in made]
+            case Invalidate():
+                return resolving.invalidate(self._state, request, before)
+        return [self._check(request)]
+
+    def _check(self, request: Op) -> Op:
         match request:
             case InsertItems():
                 self._check_home(request)
@@ -64,10 +77,6 @@ class Plan:
                 for key in keys:
                     self._need_edge(key)
                     self._edges[key] = False
-            case ScaleWhere():
-                return self._scale(request)
-            case ScaleRule():
-                pass
         return request
 
     def _check_home(self, request: InsertItems) -> None:
@@ -126,22 +135,3 @@ class Plan:
                 f"{source!r} -> {target!r} is joined by {', '.join(found)}; say which: edge_type={found[0]!r}"
             )
         return found[0]
-
-    def _scale(self, request: ScaleWhere) -> Op | None:
-        where, operator = request.where, np.array(request.operator, np.float64)
-        if where.weight is None:
-            names = [
-                n if n is None else [n] if isinstance(n, str) else list(n)
-                for n in (where.type, where.source, where.target)
-            ]
-            return ScaleRule(names[0], names[1], names[2], operator)
-        version = self._state.version()
-        keys = [
-            (*view.source.edge_ends(row), version.types.names[view.edges["type"][row]])
-            for view, row in graph.edge_places(version, where, None)
-        ]
-        keys = [key for key in keys if self._has_edge(key)]
-        if not keys:
-            return None
-        sources, targets, types = map(list, zip(*keys, strict=True))
-        return MapEdges(sources, targets, types, np.tile(operator, (len(keys), 1)))

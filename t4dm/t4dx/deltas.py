@@ -33,7 +33,7 @@ def collect(state: State, *, since: Lsn, only: Sequence[Draft] | None = None) ->
         "items": [entry for draft in drafts for entry in _items(draft, since)],
         "edges": [entry for draft in drafts for entry in _edges(draft, since, state.types)],
         "rules": [
-            (seq, rule.types, rule.sources, rule.targets, rule.operator.tolist())
+            (seq, rule.types, rule.sources, rule.targets, rule.operator.tolist(), rule.recorded, rule.lsn)
             for seq, rule in state.rules
             if seq > since
         ],
@@ -75,8 +75,8 @@ class Loader:
             for name, seq in content["tombstones"]:
                 state.tombstones[name] = max(seq, state.tombstones.get(name, 0))
             state.rules += [
-                (seq, ScaleRule(types, sources, targets, np.array(operator)))
-                for seq, types, sources, targets, operator in content["rules"]
+                (seq, ScaleRule(types, sources, targets, np.array(operator), recorded, lsn))
+                for seq, types, sources, targets, operator, recorded, lsn in content["rules"]
             ]
         state.rules.sort(key=lambda rule: rule[0])
         for draft in state.segments:

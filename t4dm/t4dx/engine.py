@@ -25,11 +25,12 @@ from t4dm.t4dx.journal import LEVELS, Journal
 from t4dm.t4dx.logfile import LogWriter
 from t4dm.t4dx.manifest import Manifest
 from t4dm.t4dx.reader import Reader
+from t4dm.t4dx.requests import Request
 from t4dm.t4dx.seal import Seal
 from t4dm.t4dx.state import Version
 from t4dm.t4dx.transaction import Transaction
 from t4dm.t4dx.types import Collection, Lsn, Options
-from t4dm.t4dx.writes import Request, Writes
+from t4dm.t4dx.writes import Writes
 
 
 @final

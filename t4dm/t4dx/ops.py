@@ -93,12 +93,18 @@ class MapEdges:
 @final
 @dataclass(frozen=True, slots=True)
 class ScaleRule:
-    """One operator for every older current edge that fits; None fits all. operator [4]."""
+    """One operator for every older current edge that fits; None fits all. operator [4].
+
+    It asks only for what an edge never changes, so it can be applied at any time: besides type and ends its
+    record_time, [from, until), and the LSN of its insert, at most `lsn`.
+    """
 
     types: list[str] | None
     sources: list[str] | None
     targets: list[str] | None
     operator: Floats
+    recorded: tuple[float, float] | None = None
+    lsn: int | None = None
 
 
 @final
@@ -182,7 +188,7 @@ def _row(op: Op) -> list[Any]:
         case MapEdges():
             return [code, op.sources, op.targets, op.types, op.operators.tobytes()]
         case ScaleRule():
-            return [code, op.types, op.sources, op.targets, op.operator.tobytes()]
+            return [code, op.types, op.sources, op.targets, op.operator.tobytes(), op.recorded, op.lsn]
         case DeleteItems():
             return [code, op.ids]
         case CloseItems():
@@ -205,8 +211,9 @@ def _op(row: list[Any]) -> Op:
             return MapField(field, ids, _floats(operators, 4))
         case [5, sources, targets, types, operators]:
             return MapEdges(sources, targets, types, _floats(operators, 4))
-        case [6, types, sources, targets, operator]:
-            return ScaleRule(types, sources, targets, np.frombuffer(operator, np.float64))
+        case [6, types, sources, targets, operator, recorded, lsn]:
+            span = None if recorded is None else (recorded[0], recorded[1])
+            return ScaleRule(types, sources, targets, np.frombuffer(operator, np.float64), span, lsn)
         case [7, ids]:
             return DeleteItems(ids)
         case [8, ids, time]:

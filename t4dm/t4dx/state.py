@@ -246,6 +246,10 @@ def rule_rows(draft: Draft, rule: ScaleRule, types: EdgeTypes, *, before: int) -
         mask[newer] = False
     if rule.types is not None:
         mask &= np.isin(cols["type"][:m], [types.codes.get(name, -1) for name in rule.types])
+    if rule.recorded is not None:
+        mask &= (cols["record_time"][:m] >= rule.recorded[0]) & (cols["record_time"][:m] < rule.recorded[1])
+    if rule.lsn is not None:
+        mask &= cols["seq"][:m] <= rule.lsn
     for side, names in enumerate((rule.sources, rule.targets)):
         if names is not None:
             wanted: list[int] = [

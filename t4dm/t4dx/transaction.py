@@ -8,8 +8,9 @@ from typing import Self, final
 
 from t4dm.errors import TransactionError
 from t4dm.t4dx.registry import Collections, EdgeTypes
+from t4dm.t4dx.requests import Request
 from t4dm.t4dx.types import Lsn
-from t4dm.t4dx.writes import Request, Writes
+from t4dm.t4dx.writes import Writes
 
 
 @final

@@ -9,8 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, Final
 
 import numpy as np
 
@@ -24,25 +23,13 @@ from t4dm.t4dx.ops import (
     DeleteItems,
     MapEdges,
     MapField,
-    Op,
     SetField,
 )
 from t4dm.t4dx.registry import Collections, EdgeTypes
+from t4dm.t4dx.requests import Invalidate, MapWhere, Request, ScaleWhere, Supersede, WeightMap
 from t4dm.t4dx.types import Edge, EdgeType, Item, Lsn
 
 _CHUNK: Final = 1024  # items per operation, so that a huge insert can be logged in parts
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class ScaleWhere:
-    """A scaling as asked for; it becomes a rule or a list of edges when it is committed."""
-
-    where: EdgeFilter
-    operator: AffineClip
-
-
-Request = Op | ScaleWhere
 
 
 class Writes(ABC):
@@ -132,8 +119,8 @@ class Writes(ABC):
         """weight = clip(a*weight + b, lo, hi) for all current edges that fit, `op` = (a, b, lo, hi), 0 <= lo
         <= hi <= 1.
 
-        A filter on type and ends is logged as one rule, whatever the number of edges; a filter on the weight
-        is resolved to the edges that pass it when the write commits.
+        A filter on what an edge never changes (type, ends, record_time, lsn) is logged as one rule, whatever
+        the number of edges; any other is resolved to the edges that pass it when the write commits.
         """
         operator = _finite(AffineClip(*op))
         if not 0.0 <= operator.lo <= operator.hi <= 1.0:
@@ -141,6 +128,63 @@ class Writes(ABC):
                 f"weights stay in [0, 1], not [{operator.lo}, {operator.hi}]; pass op=(a, b, 0.0, 1.0)"
             )
         return self._submit([ScaleWhere(where, operator)])
+
+    def batch_map_weights(self, where: EdgeFilter, fn: WeightMap) -> Lsn:
+        """weight = fn(weights) for all current edges that fit. The weights are logged, never the function.
+
+        Args:
+            where: which edges.
+            fn: from weights [n] to weights [n] in [0, 1]; called once, under the writer's lock.
+
+        Raises:
+            EdgeError: another shape, or a weight outside of [0, 1].
+        """
+        return self._submit([MapWhere(where, fn)])
+
+    def supersede(self, item_id: str, new: Item | None = None, *, link: bool = True, **fields: Any) -> Lsn:
+        """Replace what an item says. The old version stays for every earlier `as_of`.
+
+        Either fields that change: the new version of the same id takes all others from the old one, and holds
+        from now on unless `valid_from` says otherwise. Or a whole new item: with another id, the old item
+        ends and a SUPERSEDES edge leads from the new one to it.
+
+        Args:
+            item_id: what is replaced.
+            new: the new item.
+            link: make the edge between distinct ids.
+            **fields: of the new version.
+
+        Raises:
+            ItemNotFoundError: there is no such item. ItemError: a field that cannot change, or both forms.
+        """
+        if (new is None) == (not fields):
+            raise ItemError(
+                f"give fields or a new item for {item_id!r}, one of them; write "
+                f"supersede({item_id!r}, content='...')"
+            )
+        return self._submit([Supersede(item_id, new, fields, link, self._now())])
+
+    def invalidate(
+        self, item_id: str, *, at: float | None = None, cascade: bool = True, dry_run: bool = False
+    ) -> list[str]:
+        """End the validity of an item, and of everything that DEPENDS_ON it or is DERIVED_FROM it.
+
+        Args:
+            item_id: what no longer holds.
+            at: seconds; now by default. What started later never held; what ended earlier is left alone.
+            cascade: follow the edges, over any number of steps.
+            dry_run: only tell.
+
+        Returns:
+            The ids that were closed, nearest first; of a transaction the list is filled when it commits.
+
+        Raises:
+            ItemNotFoundError: there is no such item.
+        """
+        time = door.check_time("at", self._now() if at is None else at, owner=f"item {item_id!r}")
+        request = Invalidate(item_id, time, cascade, dry_run)
+        self._submit([request])
+        return request.closed
 
     def delete(self, item_id: str) -> Lsn:
         """Forget an item: all its versions and all edges at it, for every `as_of`. The id may be inserted
