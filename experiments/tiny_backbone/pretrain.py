@@ -17,6 +17,7 @@ from typing import Any, TextIO
 import numpy as np
 import torch
 import yaml
+from induction_start import induction_start
 from ngram import KneserNey, unigram_perplexity
 from torch.nn.functional import cross_entropy
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -201,6 +202,7 @@ def pretrain(recipe: dict[str, Any], train_text: str) -> None:
     model = tiny_qwen2(
         vocab_size=recipe["vocab_size"], hidden_size=recipe["hidden_size"], layers=recipe["layers"]
     )
+    induction_start(model, seed=recipe["seed"])
     with (HERE / "log.csv").open("w") as log:
         print(COLUMNS, file=log)
         learn(recipe, model, tokenizer, train_text, log)
@@ -231,8 +233,7 @@ def learn(
             save(model, tokenizer, Path(recipe["out"]))
         at = rng.integers(0, len(train) - length, size=recipe["rows"]["text"])
         text = torch.from_numpy(np.stack([train[i : i + length] for i in at]))
-        attributes = BROAD if step < recipe["broad_steps"] else MIXED
-        told = recall_batch(encoder, recipe["rows"]["recall"], tuple(recipe["facts"]), rng, attributes)
+        told = recall_batch(encoder, recipe["rows"]["recall"], tuple(recipe["facts"]), rng)
         loss_t = token_losses(model, {"input_ids": text, "loss_weights": torch.ones(text.shape)})
         loss_r = token_losses(model, told)
         optimizer.zero_grad()
