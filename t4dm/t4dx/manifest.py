@@ -8,6 +8,7 @@ a crash.
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 import zlib
@@ -25,6 +26,8 @@ READER_FLAGS: Final = frozenset({"collections", "columns", "deltas"})
 WRITER_FLAGS: Final = frozenset({"wal-2"})
 """Features that a writer must know to leave the store readable."""
 _PREFIX: Final = "MANIFEST-"
+SPARE: Final = "SPARE-MANIFEST"
+"""A second copy of the newest manifest, for `repair` alone: no store is opened by it."""
 
 
 @final
@@ -175,10 +178,15 @@ def publish(fs: FileSystem, folder: str, manifest: Manifest, seal: Seal | None =
     path = f"{folder}/{manifest_name(manifest.version)}"
     if fs.exists(f"{path}.tmp"):
         fs.unlink(f"{path}.tmp")
-    fs.write_new(f"{path}.tmp", encode(manifest, seal))
+    data = encode(manifest, seal)
+    fs.write_new(f"{path}.tmp", data)
     fs.sync_file(f"{path}.tmp")
     fs.rename(f"{path}.tmp", path)
     fs.sync_dir(folder)
+    with contextlib.suppress(OSError):  # the store is complete without it
+        if fs.exists(f"{folder}/{SPARE}"):
+            fs.unlink(f"{folder}/{SPARE}")
+        fs.write_new(f"{folder}/{SPARE}", data)
 
 
 def _crc(number: int, body: bytes, mac: str = "") -> int:

@@ -66,7 +66,7 @@ def damaged(disk: SimulatedFileSystem, path: str) -> tuple[SimulatedFileSystem, 
 
 def test_the_disk_holds_every_kind_of_file(disk: SimulatedFileSystem) -> None:
     kinds = {path.split("/")[1].split("-")[0] for path in files(disk)}
-    assert kinds == {"MANIFEST", "deltas", "segments", "wal"}
+    assert kinds == {"MANIFEST", "SPARE", "deltas", "segments", "wal"}
     names = [path.rsplit("/", 1)[1] for path in files(disk) if path.startswith("store/segments/")]
     assert len(names) == 2 * len(set(names)) - 1  # the second segment holds no vectors
 
