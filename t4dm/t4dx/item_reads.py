@@ -14,7 +14,7 @@ from t4dm.t4dx.facets import Facet, facets
 from t4dm.t4dx.filters import Filter
 from t4dm.t4dx.matching import match
 from t4dm.t4dx.state import Version
-from t4dm.t4dx.tables import ITEM_COLUMNS, NO_ROWS
+from t4dm.t4dx.tables import ITEM_COLUMNS, NO_ROWS, View
 from t4dm.t4dx.types import DEFAULT, AsOf, Hits, Item, Lsn
 
 When = AsOf | float | None
@@ -52,13 +52,8 @@ class ItemReads:
 
     def history(self, item_id: str) -> list[Item]:
         """Every version of an id that was ever believed, newest first; none for an unknown id."""
-        version, found = self._read(), []
-        for view in version.views:
-            for row in view.source.rows_of(item_id):
-                if row < view.n and view.items["alive"][row]:
-                    found.append((int(view.items["seq"][row]), row, view))
-        found.sort(key=lambda one: one[:2], reverse=True)
-        return [view.item(row, version.collections) for _, row, view in found]
+        version = self._read()
+        return [view.item(row, version.collections) for view, row in _versions(version, item_id)]
 
     @overload
     def search(
@@ -184,6 +179,23 @@ def find_item(version: Version, item_id: str, as_of: AsOf | None) -> Item | None
         if (row := view.item_row(item_id, as_of)) >= 0:
             return view.item(row, version.collections)
     return None
+
+
+def last_version(version: Version, item_id: str) -> Item | None:
+    """The newest version of an id, ended or not."""
+    return next((view.item(row, version.collections) for view, row in _versions(version, item_id)), None)
+
+
+def _versions(version: Version, item_id: str) -> list[tuple[View, int]]:
+    """Where the versions of an id lie, newest first."""
+    found = [
+        (int(view.items["seq"][row]), row, view)
+        for view in version.views
+        for row in view.source.rows_of(item_id)
+        if row < view.n and view.items["alive"][row]
+    ]
+    found.sort(key=lambda one: one[:2], reverse=True)
+    return [(view, row) for _, row, view in found]
 
 
 def as_point(when: When) -> AsOf | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
+from t4dm.t4dx.item_reads import last_version
 from t4dm.t4dx.state import Version
 from t4dm.t4dx.types import AsOf, Direction, EdgeType, Path, Paths
 from t4dm.t4dx.walks import Walker
@@ -20,7 +21,8 @@ CASCADE: Final = (EdgeType.DEPENDS_ON, EdgeType.DERIVED_FROM)
 def provenance(version: Version, item_id: str, *, back: bool, depth: int | None, as_of: AsOf | None) -> Paths:
     """One path per memory that the item comes from, or that was made of it; nearest first, cycles end.
 
-    Within one distance paths are in the order of walks: heaviest first, then by type and id.
+    The items are those visible at `as_of`, and the newest version of what has ended since. Within one
+    distance paths are in the order of walks: heaviest first, then by type and id.
     """
     along = _walker(version, NEW_TO_OLD, Direction.OUT if back else Direction.IN, as_of)
     against = _walker(version, OLD_TO_NEW, Direction.IN if back else Direction.OUT, as_of)
@@ -36,7 +38,7 @@ def provenance(version: Version, item_id: str, *, back: bool, depth: int | None,
                     seen.add(step.node)
                     edge = walker.edge(step)
                     nodes, edges = (*path.nodes, step.node), (*path.edges, edge)
-                    item = walker.item(step.node)
+                    item = walker.item(step.node) or last_version(version, step.node)
                     further.append(Path(nodes, edges, path.weight * edge.weight, item))
         found += further
         frontier, steps = further, steps + 1
