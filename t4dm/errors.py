@@ -323,6 +323,26 @@ class TransactionError(T4DMError):
     """A transaction was used after it ended."""
 
 
+class UnknownTransactionError(TransactionError):
+    """No transaction with that id is remembered."""
+
+    def __init__(self, name: str, known: list[str]) -> None:
+        super().__init__(
+            f"no transaction {name!r} is remembered ({', '.join(known) or 'there is none'}); "
+            "name one of store.transactions(), or keep more of them: Options(undo_keep=64)"
+        )
+
+
+class UndoConflictError(TransactionError):
+    """A later write touched what an undo would restore."""
+
+    def __init__(self, name: str, what: str, lsn: int, cause: str) -> None:
+        by, fix = f"by transaction {cause!r}", f"undo that one first: store.undo({cause!r})"
+        if not cause:
+            by, fix = "by a later write", "take the values from a snapshot or a backup and write them anew"
+        super().__init__(f"transaction {name!r} cannot be undone: {what} was changed at LSN {lsn} {by}; {fix}")
+
+
 class StoreError(T4DMError):
     """Base of what can go wrong with a store on disk."""
 
@@ -372,6 +392,16 @@ class StorePoisonedError(StoreError):
     def __init__(self, path: str, cause: str) -> None:
         super().__init__(
             f"the store {path} refuses writes after a failed one ({cause}); close it and open it again"
+        )
+
+
+class NetworkFolderWarning(UserWarning):
+    """A store is opened for writing on a network file system, where locks may not hold between machines."""
+
+    def __init__(self, path: str, kind: str) -> None:
+        super().__init__(
+            f"the store {path} lies on {kind}, where locks and fsync may not hold; move it to a local disk, "
+            "or make sure that no other machine opens it"
         )
 
 
@@ -645,4 +675,14 @@ class BackupError(StoreError):
         super().__init__(
             f"the copy {target} is not like its source ({problem}); nothing there is a store yet, "
             f"remove it and copy again to a healthy disk: rm -r {target}"
+        )
+
+
+class RepairError(StoreError):
+    """A store cannot be repaired; nothing in it was deleted."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(
+            f"the store {path} cannot be repaired ({problem}); nothing was deleted, "
+            f"restore a backup: t4dm store restore BACKUP NEW"
         )

@@ -18,18 +18,18 @@ from types import TracebackType
 from typing import Any, Final, Self, final
 
 from t4dm import errors
-from t4dm.t4dx import backup, compaction, door, flush, manifest, opening, ops, recovery, verify, wal
+from t4dm.t4dx import backup, beside, compaction, door, flush, manifest, opening, ops, recovery, verify
 from t4dm.t4dx.checks import Plan
 from t4dm.t4dx.fs import FULL, FileSystem, Lock, OsFileSystem
 from t4dm.t4dx.journal import LEVELS, Journal
-from t4dm.t4dx.logfile import LogWriter
 from t4dm.t4dx.manifest import Manifest
 from t4dm.t4dx.reader import Reader
-from t4dm.t4dx.requests import Request
+from t4dm.t4dx.requests import Named, Request
 from t4dm.t4dx.seal import Seal
 from t4dm.t4dx.state import Version
 from t4dm.t4dx.transaction import Transaction
 from t4dm.t4dx.types import Collection, Lsn, Options
+from t4dm.t4dx.undo import TransactionInfo
 from t4dm.t4dx.writes import Writes
 
 
@@ -82,10 +82,11 @@ class T4DX(Reader, Writes):
         try:
             if not read_only:
                 lock = opening.take_lock(fs, folder, create=dim is not None)
-            found = opening.load_or_create(
-                fs, folder, dim, options, read_only=read_only, metric=metric, seal=seal
-            )
-            return cls(fs, folder, found, options=options, clock=clock, lock=lock, seal=seal)
+            with beside.listing(fs, folder) if read_only else contextlib.nullcontext():
+                found = opening.load_or_create(
+                    fs, folder, dim, options, read_only=read_only, metric=metric, seal=seal
+                )
+                return cls(fs, folder, found, options=options, clock=clock, lock=lock, seal=seal)
         except BaseException as error:
             if lock is not None:
                 lock.release()
@@ -107,27 +108,63 @@ class T4DX(Reader, Writes):
         super().__init__(self._present)
         self._seal = seal
         self._fs, self._folder, self._options, self._clock = fs, folder, options, clock
-        self._manifest, self._file_lock, self._lock = found, lock, threading.RLock()
+        self._file_lock, self._lock = lock, threading.RLock()
         self._pid, self._closed, self._flush_error = os.getpid(), False, ""
         self._flush_at = options.memtable_items
-        recover = recovery.recover if lock else opening.recover_beside_writer
-        recovered = recover(fs, folder, found, seal)
-        self._state, self._torn = recovered.state, recovered.tail.torn
-        self._collections, self._types = recovered.state.collections, recovered.state.types
-        self._version = self._state.version()
-        self._tail = recovered.tail
-        self._journal = self._open_journal() if lock else None
+        self._journal: Journal | None = None
+        if lock is None:
+            self._take(beside.recover(fs, folder, found, seal))
+        else:
+            self._take(beside.Seen(found, recovery.recover(fs, folder, found, seal)))
+            self._journal = opening.open_journal(fs, folder, found, self._recovered, options, seal)
+            self._register_asked()
         _LIVE.add(self)
 
-    def transaction(self) -> Transaction:
+    def refresh(self) -> Lsn:
+        """Bring a store that was opened for reading to the present of its writer; returns its LSN.
+
+        Cheap where the writer only wrote: then its new log records are read, and nothing else. Snapshots that
+        were taken before stay what they are. A writer is always up to date.
+        """
+        self._check_alive()
+        if self._journal is None:
+            with self._lock:
+                self._take(
+                    beside.follow(
+                        self._fs, self._folder, beside.Seen(self._manifest, self._recovered), self._seal
+                    )
+                )
+        return self._version.lsn
+
+    def transaction(self, *, id: str | None = None, undo: bool = False) -> Transaction:
         """Collect writes and commit them as one: all of them after a crash, or none.
 
         Reads do not see the transaction before it commits; an exception inside the block drops it.
+
+        Args:
+            id: a name of your own, remembered for the last `Options.undo_keep` transactions; a second one with
+                the same id is refused, so a job that is tried again after a crash is done once.
+            undo: keep with it what `store.undo(id)` needs.
         """
-        lsn = self._present().lsn
+        lsn, head = self._present().lsn, None
+        if undo and id is None:
+            raise errors.TransactionError("an undo needs an id; write store.transaction(id='night-7', undo=True)")
+        if id is not None:
+            head = Named(id, undo, self._options.undo_keep, self._now())
         return Transaction(
-            self._submit, collections=self._collections, types=self._types, clock=self._clock, lsn=lsn
+            self._submit,
+            collections=self._collections,
+            types=self._types,
+            clock=self._clock,
+            lsn=lsn,
+            head=head,
         )
+
+    def transactions(self) -> list[TransactionInfo]:
+        """The last transactions with an id, oldest first: what they are, and what keeps them from being undone."""
+        self._check_alive()
+        with self._lock:
+            return self._state.undo.listing()
 
     def snapshot(self) -> Reader:
         """The store as it is now, for as long as the result is kept."""
@@ -200,7 +237,7 @@ class T4DX(Reader, Writes):
         version, found = self._present(), self._manifest
         files = sum(manifest.named_files(found).values())
         journal = self._journal
-        log = journal.used if journal is not None else sum(self._tail.used.values())
+        log = journal.used if journal is not None else sum(self._recovered.tail.used.values())
         return {
             "items": sum(len(view.visible_items(None)) for view in version.views),
             "edges": sum(len(view.visible_edges(None)) for view in version.views),
@@ -215,7 +252,7 @@ class T4DX(Reader, Writes):
             "durable_lsn": journal.durable if journal is not None else version.lsn,
             "flushed_lsn": found.flushed_lsn,
             "manifest": found.version,
-            "torn_bytes": self._torn,
+            "torn_bytes": self._recovered.tail.torn,
             "flush_error": self._flush_error,
             "poisoned": journal.poison if journal is not None else "",
         }
@@ -255,6 +292,12 @@ class T4DX(Reader, Writes):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+    def _take(self, seen: beside.Seen) -> None:
+        self._manifest, self._recovered = seen
+        self._state = self._recovered.state
+        self._collections, self._types = self._state.collections, self._state.types
+        self._version = self._state.version()
 
     def _present(self) -> Version:
         self._check_alive()
@@ -378,36 +421,14 @@ class T4DX(Reader, Writes):
             raise errors.ReadOnlyStoreError(self._folder)
         return self._journal
 
-    def _open_journal(self) -> Journal:
-        """Cut a torn tail, sweep up, register new edge types: the only writes of an open."""
-        tail = self._tail
-        for number in tail.leftover:
-            self._fs.unlink(f"{self._folder}/{wal.wal_name(number)}")
-        path = f"{self._folder}/{wal.wal_name(tail.info.file_id)}"
-        log = LogWriter(self._fs, path, tail.info, size=tail.place.at, seal=self._seal, mac=tail.place.mac)
-        if tail.torn:
-            log.trim()
-        recovery.sweep(self._fs, self._folder, self._manifest)
+    def _register_asked(self) -> None:
+        """Register the edge types of the options, in one manifest."""
         fresh = [name for name in self._options.edge_types if name not in self._types.codes]
         if fresh:
-            new = self._manifest.next(edge_types=(*self._types.names, *fresh))
-            manifest.publish(self._fs, self._folder, new, self._seal)
-            self._manifest = new
+            self._commit(self._manifest.next(edge_types=(*self._types.names, *fresh)))
             for name in fresh:
                 self._types.register(name)
-            recovery.sweep(self._fs, self._folder, new)
-        older = {number: size for number, size in tail.used.items() if number != tail.info.file_id}
-        return Journal(
-            self._fs,
-            self._folder,
-            log,
-            self._options,
-            appended=self._state.lsn,
-            durable=tail.place.durable,
-            marked=tail.marked,
-            older=older,
-            seal=self._seal,
-        )
+            recovery.sweep(self._fs, self._folder, self._manifest)
 
 
 _LIVE: Final[weakref.WeakSet[T4DX]] = weakref.WeakSet()

@@ -21,7 +21,7 @@ except ImportError:  # no flock on this platform: the lock file alone names the 
     fcntl = None  # type: ignore[assignment]
 
 FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
-NETWORKS: Final = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "afs", "fuse.sshfs")
+NETWORKS: Final = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs")
 """File systems on which locks and maps do not hold between machines, as /proc/mounts names them."""
 
 

@@ -1,18 +1,21 @@
-"""From a folder to a manifest: the lock, the creation of a store, and reading beside a writer."""
+"""From a folder to an open store: the lock, the creation, the log that goes on."""
 
 from __future__ import annotations
 
 import os
 import socket
 import time
+import warnings
 from typing import Final
 
 from t4dm import errors
 from t4dm.t4dx import manifest, recovery, wal
 from t4dm.t4dx.fs import FileSystem, Lock
+from t4dm.t4dx.journal import Journal
 from t4dm.t4dx.logfile import LogWriter
 from t4dm.t4dx.logread import holds_records
 from t4dm.t4dx.manifest import Manifest
+from t4dm.t4dx.recovery import Recovered
 from t4dm.t4dx.registry import check_collection
 from t4dm.t4dx.seal import Seal
 from t4dm.t4dx.types import DEFAULT, METRICS, Collection, EdgeType, Options
@@ -28,6 +31,8 @@ def take_lock(fs: FileSystem, folder: str, *, create: bool) -> Lock:
             raise errors.StoreMissingError(folder)
         fs.mkdir(folder)
         fs.sync_dir(os.path.dirname(folder) or ".")
+    if kind := fs.network(folder):
+        warnings.warn(errors.NetworkFolderWarning(folder, kind), stacklevel=4)
     owner = f"pid {os.getpid()} on {socket.gethostname()} since {time.strftime('%Y-%m-%d %H:%M:%S')}"
     lock = fs.lock(f"{folder}/LOCK", owner)
     if isinstance(lock, str):
@@ -60,19 +65,29 @@ def load_or_create(
     return found
 
 
-def recover_beside_writer(
-    fs: FileSystem, folder: str, found: Manifest, seal: Seal | None = None
-) -> recovery.Recovered:
-    """Recover while a writer may flush: where a file of the manifest has just gone, take the newer one."""
-    for _ in range(20):
-        try:
-            return recovery.recover(fs, folder, found, seal)
-        except (FileNotFoundError, errors.CorruptionError):
-            newer = manifest.load(fs, folder, seal)
-            if newer is None or newer.version == found.version:
-                raise
-            found = newer
-    return recovery.recover(fs, folder, found, seal)
+def open_journal(
+    fs: FileSystem, folder: str, found: Manifest, recovered: Recovered, options: Options, seal: Seal | None
+) -> Journal:
+    """Go on where the log ends: cut a torn tail, durably, and sweep up what a crash left."""
+    tail = recovered.tail
+    for number in tail.leftover:
+        fs.unlink(f"{folder}/{wal.wal_name(number)}")
+    path = f"{folder}/{wal.wal_name(tail.info.file_id)}"
+    log = LogWriter(fs, path, tail.info, size=tail.place.at, seal=seal, mac=tail.place.mac)
+    if tail.torn:
+        log.trim()
+    recovery.sweep(fs, folder, found)
+    return Journal(
+        fs,
+        folder,
+        log,
+        options,
+        appended=recovered.state.lsn,
+        durable=tail.place.durable,
+        marked=tail.marked,
+        older={number: size for number, size in tail.used.items() if number != tail.info.file_id},
+        seal=seal,
+    )
 
 
 def _create(fs: FileSystem, folder: str, first: Collection, options: Options, seal: Seal | None) -> Manifest:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from t4dm.t4dx import deltas, replay, segment, wal
 from t4dm.t4dx.fs import FileSystem
@@ -11,6 +11,9 @@ from t4dm.t4dx.manifest import Manifest, manifest_name, segment_folder, versions
 from t4dm.t4dx.registry import Collections, EdgeTypes
 from t4dm.t4dx.seal import Seal
 from t4dm.t4dx.state import State
+
+GUARD: Final = "gc.lock"
+"""Shared by readers while they open files, exclusive to the writer while it removes some."""
 
 
 class Recovered(NamedTuple):
@@ -30,8 +33,22 @@ def recover(fs: FileSystem, folder: str, manifest: Manifest, seal: Seal | None =
     return Recovered(state, replay.replay(state, replay.open_chain(fs, folder, manifest, seal)))
 
 
-def sweep(fs: FileSystem, folder: str, manifest: Manifest) -> None:
-    """Remove what no manifest names: older manifests, flushed logs, files of an unfinished flush."""
+def sweep(fs: FileSystem, folder: str, manifest: Manifest) -> bool:
+    """Remove what no manifest names: older manifests, flushed logs, files of an unfinished flush.
+
+    Not while a reader is opening files: then nothing is removed, the next time will do; returns False.
+    """
+    guard = fs.guard(f"{folder}/{GUARD}", exclusive=True)
+    if guard is None:
+        return False
+    try:
+        _sweep(fs, folder, manifest)
+    finally:
+        guard.release()
+    return True
+
+
+def _sweep(fs: FileSystem, folder: str, manifest: Manifest) -> None:
     for version in versions(fs, folder):
         if version != manifest.version:
             fs.unlink(f"{folder}/{manifest_name(version)}")

@@ -1,7 +1,8 @@
-"""The log is allocated ahead: sizes stand still, zeros are an end, a full disk is met before a byte is written."""
+"""The log is allocated ahead: sizes stand still, zeros are an end, a full disk is met before a write."""
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import pytest
@@ -67,7 +68,7 @@ def test_zeros_over_acknowledged_records_are_corruption() -> None:
     for name in "abcd":
         edges.append(store.stats()["wal_bytes"])
         store.insert(Item(id=name))
-    for start, stop in zip(edges[:-1], edges[1:], strict=True):
+    for start, stop in itertools.pairwise(edges):
         broken = fs.after_crash("all")
         broken._file(LOG).data[start:stop] = bytes(stop - start)
         with pytest.raises(CorruptionError, match=rf"damaged at byte {start}, below LSN 3 that was synced"):
