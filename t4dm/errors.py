@@ -340,7 +340,9 @@ class UndoConflictError(TransactionError):
         by, fix = f"by transaction {cause!r}", f"undo that one first: store.undo({cause!r})"
         if not cause:
             by, fix = "by a later write", "take the values from a snapshot or a backup and write them anew"
-        super().__init__(f"transaction {name!r} cannot be undone: {what} was changed at LSN {lsn} {by}; {fix}")
+        super().__init__(
+            f"transaction {name!r} cannot be undone: {what} was changed at LSN {lsn} {by}; {fix}"
+        )
 
 
 class StoreError(T4DMError):

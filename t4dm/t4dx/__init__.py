@@ -1,5 +1,6 @@
 """T4DX: an embedded bitemporal vector and graph store. numpy and msgpack only; it knows nothing of brains."""
 
+from t4dm.t4dx.edge_reads import Neighbour
 from t4dm.t4dx.engine import T4DX
 from t4dm.t4dx.facets import Facet
 from t4dm.t4dx.filters import EdgeFilter, Filter
@@ -27,6 +28,7 @@ from t4dm.t4dx.types import (
     Paths,
     new_id,
 )
+from t4dm.t4dx.undo import TransactionInfo
 from t4dm.t4dx.verify import Report, verify_store
 
 __all__ = [
@@ -50,6 +52,7 @@ __all__ = [
     "Hits",
     "Item",
     "Lsn",
+    "Neighbour",
     "Options",
     "Path",
     "Paths",
@@ -57,6 +60,7 @@ __all__ = [
     "Reader",
     "Report",
     "Transaction",
+    "TransactionInfo",
     "new_id",
     "verify_store",
 ]

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from t4dm.errors import EdgeError, EdgeNotFoundError, ItemError, ItemNotFoundError
+from t4dm.errors import EdgeError, EdgeNotFoundError, ItemError, ItemNotFoundError, TransactionError
 from t4dm.t4dx import resolving
 from t4dm.t4dx.ops import (
     CloseItems,
@@ -19,7 +19,7 @@ from t4dm.t4dx.ops import (
     Op,
     SetField,
 )
-from t4dm.t4dx.requests import Invalidate, MapWhere, Request, ScaleWhere, Supersede
+from t4dm.t4dx.requests import Invalidate, MapWhere, Named, Request, ScaleWhere, Supersede, UndoOf
 from t4dm.t4dx.state import State
 
 Key = tuple[str, str, str]
@@ -37,10 +37,10 @@ class Plan:
 
     def resolve(self, requests: list[Request]) -> list[Op]:
         """Finished operations; or raises ItemNotFoundError, EdgeNotFoundError, EdgeError, nothing changed."""
-        ops: list[Op] = []
-        for request in requests:
+        head, ops = requests[0] if requests else None, list[Op]()
+        for request in requests[1:] if isinstance(head, Named) else requests:
             ops += self._resolve(request, ops)
-        return ops
+        return [resolving.remember(self._state, head, ops), *ops] if isinstance(head, Named) else ops
 
     def _resolve(self, request: Request, before: list[Op]) -> list[Op]:
         match request:
@@ -51,6 +51,12 @@ class Plan:
             case Supersede():
                 made = resolving.supersede(self._state, request, before)
                 return [self._check(op) for op in made]
+            case UndoOf():
+                return resolving.undo(self._state, request, before)
+            case Named():
+                raise TransactionError(
+                    "a transaction has one id; open it once: with store.transaction(id=...)"
+                )
             case Invalidate():
                 return resolving.invalidate(self._state, request, before)
         return [self._check(request)]

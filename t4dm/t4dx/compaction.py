@@ -23,7 +23,8 @@ def choose(state: State, manifest: Manifest, *, full: bool, limit: int) -> list[
     """
     sizes = [draft.n + draft.m for draft in state.segments]
     if full:
-        idle = len(sizes) <= 1 and not manifest.deltas and not any(map(has_dead, state.segments))
+        folds = any(not deltas.only_undo(delta) for delta in manifest.deltas)
+        idle = len(sizes) <= 1 and not folds and not any(map(has_dead, state.segments))
         return [] if idle else list(range(len(sizes)))
     if len(sizes) <= limit:
         return []
@@ -57,7 +58,9 @@ def rewrite(
     rest = [place for place in range(len(state.segments)) if place not in chosen]
     left: tuple[FileEntry, ...] = ()
     content = deltas.collect(state, since=0, only=[state.segments[place] for place in rest])
-    if rest and any(content.values()):
+    if not rest:
+        content = {name: rows if name == "transactions" else [] for name, rows in content.items()}
+    if any(content.values()):
         left = (deltas.write(fs, folder, number + 1, content),)
     kept = [old.segments[place] for place in rest]
     new = old.next(next_file_id=number + 2, segments=(*entries, *kept), deltas=left)

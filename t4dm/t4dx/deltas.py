@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from typing import Any, final
+from typing import Any, Final, final
 
 import msgpack
 import numpy as np
@@ -24,6 +24,7 @@ from t4dm.t4dx.tables import Draft
 from t4dm.t4dx.types import Lsn
 
 Content = dict[str, Any]
+_ONLY_UNDO: Final = "-undo"
 
 
 def collect(state: State, *, since: Lsn, only: Sequence[Draft] | None = None) -> Content:
@@ -38,12 +39,14 @@ def collect(state: State, *, since: Lsn, only: Sequence[Draft] | None = None) ->
             if seq > since
         ],
         "tombstones": [(name, seq) for name, seq in state.tombstones.items() if seq > since],
+        "transactions": state.undo.dump(since),
     }
 
 
 def write(fs: FileSystem, folder: str, file_id: int, content: Content) -> FileEntry:
     """Write a delta file; it exists once a manifest names it."""
-    parent, name = f"{folder}/deltas", f"delta-{file_id:020d}"
+    folds = any(rows for name, rows in content.items() if name != "transactions")
+    parent, name = f"{folder}/deltas", f"delta-{file_id:020d}" + ("" if folds else _ONLY_UNDO)
     data = bytes(msgpack.packb(content, use_bin_type=True))
     fs.write_new(f"{parent}/{name}", data)
     fs.sync_file(f"{parent}/{name}")
@@ -59,6 +62,11 @@ def read(fs: FileSystem, folder: str, entry: FileEntry) -> Content:
         raise CorruptionError(path, "its checksum is wrong")
     content: Content = msgpack.unpackb(data, raw=False)
     return content
+
+
+def only_undo(entry: FileEntry) -> bool:
+    """Whether a delta file holds nothing that a compaction folds, only what undoes transactions."""
+    return entry.name.endswith(_ONLY_UNDO)
 
 
 @final
@@ -79,6 +87,7 @@ class Loader:
                 for seq, types, sources, targets, operator, recorded, lsn in content["rules"]
             ]
         state.rules.sort(key=lambda rule: rule[0])
+        state.undo.load([content["transactions"] for content in contents])
         for draft in state.segments:
             for content in contents:
                 self._patch(draft, content)

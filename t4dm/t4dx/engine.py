@@ -142,13 +142,15 @@ class T4DX(Reader, Writes):
         Reads do not see the transaction before it commits; an exception inside the block drops it.
 
         Args:
-            id: a name of your own, remembered for the last `Options.undo_keep` transactions; a second one with
-                the same id is refused, so a job that is tried again after a crash is done once.
+            id: a name of your own, remembered for the last `Options.undo_keep` transactions; a second one
+                with the same id is refused, so a job that is tried again after a crash is done once.
             undo: keep with it what `store.undo(id)` needs.
         """
         lsn, head = self._present().lsn, None
         if undo and id is None:
-            raise errors.TransactionError("an undo needs an id; write store.transaction(id='night-7', undo=True)")
+            raise errors.TransactionError(
+                "an undo needs an id; write store.transaction(id='night-7', undo=True)"
+            )
         if id is not None:
             head = Named(id, undo, self._options.undo_keep, self._now())
         return Transaction(
@@ -161,7 +163,7 @@ class T4DX(Reader, Writes):
         )
 
     def transactions(self) -> list[TransactionInfo]:
-        """The last transactions with an id, oldest first: what they are, and what keeps them from being undone."""
+        """The last transactions with an id, oldest first, and what keeps each from being undone."""
         self._check_alive()
         with self._lock:
             return self._state.undo.listing()

@@ -134,6 +134,63 @@ class DeleteEdges:
     types: list[str]
 
 
+@final
+@dataclass(frozen=True, slots=True)
+class PatchRows:
+    """One column of versions that are named by key and by the LSN of their insert.
+
+    kind "items" or "edges"; a key is [id] or [source, target, type]; values as the column holds them,
+    metadata packed. A version that was dropped from the files meanwhile is passed over.
+    """
+
+    kind: str
+    field: str
+    keys: list[list[str]]
+    births: list[int]
+    values: list[Any]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RestoreItems:
+    """Versions that were deleted, as they were; `births` are the LSNs of their first insert."""
+
+    births: list[int]
+    rows: InsertItems
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class RestoreEdges:
+    """Edge versions that were deleted, as they were; `births` are the LSNs of their first insert."""
+
+    births: list[int]
+    rows: InsertEdges
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Remember:
+    """The head of a transaction with an id: what undoes the `size` operations behind it, packed.
+
+    `inverse` is empty where it cannot be undone; the last `keep` transactions are kept.
+    """
+
+    name: str
+    size: int
+    keep: int
+    time: float
+    inverse: bytes
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Undone:
+    """The operations before it in its batch have undone a transaction."""
+
+    name: str
+
+
 Op = (
     InsertItems
     | InsertEdges
@@ -144,6 +201,11 @@ Op = (
     | DeleteItems
     | CloseItems
     | DeleteEdges
+    | PatchRows
+    | RestoreItems
+    | RestoreEdges
+    | Remember
+    | Undone
 )
 
 _CODES: Final[dict[type[Any], int]] = {
@@ -156,6 +218,11 @@ _CODES: Final[dict[type[Any], int]] = {
     DeleteItems: 7,
     CloseItems: 8,
     DeleteEdges: 9,
+    PatchRows: 10,
+    RestoreItems: 11,
+    RestoreEdges: 12,
+    Remember: 13,
+    Undone: 14,
 }
 
 
@@ -195,6 +262,14 @@ def _row(op: Op) -> list[Any]:
             return [code, op.ids, op.time]
         case DeleteEdges():
             return [code, op.sources, op.targets, op.types]
+        case PatchRows():
+            return [code, op.kind, op.field, op.keys, op.births, op.values]
+        case RestoreItems() | RestoreEdges():
+            return [code, op.births, _row(op.rows)]
+        case Remember():
+            return [code, op.name, op.size, op.keep, op.time, op.inverse]
+        case Undone():
+            return [code, op.name]
 
 
 def _op(row: list[Any]) -> Op:
@@ -220,6 +295,18 @@ def _op(row: list[Any]) -> Op:
             return CloseItems(ids, time)
         case [9, sources, targets, types]:
             return DeleteEdges(sources, targets, types)
+        case [10, kind, field, keys, births, values]:
+            return PatchRows(kind, field, keys, births, values)
+        case [11 | 12, births, inner]:
+            rows = _op(inner)
+            if isinstance(rows, InsertItems):
+                return RestoreItems(births, rows)
+            if isinstance(rows, InsertEdges):
+                return RestoreEdges(births, rows)
+        case [13, name, size, keep, time, inverse]:
+            return Remember(name, size, keep, time, inverse)
+        case [14, name]:
+            return Undone(name)
     raise ValueError(f"unknown operation {row[:1]}")
 
 

@@ -59,4 +59,23 @@ class Invalidate:
     closed: list[str] = field(default_factory=list)
 
 
-Request = Op | ScaleWhere | MapWhere | Supersede | Invalidate
+@final
+@dataclass(frozen=True, slots=True)
+class Named:
+    """The head of a transaction that has an id."""
+
+    name: str
+    undo: bool
+    keep: int
+    now: float
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class UndoOf:
+    """The undo of a transaction."""
+
+    name: str
+
+
+Request = Op | ScaleWhere | MapWhere | Supersede | Invalidate | Named | UndoOf

@@ -15,6 +15,7 @@ import numpy as np
 from t4dm.errors import EdgeError, ItemError, ItemNotFoundError, TransactionError
 from t4dm.t4dx import door, graph
 from t4dm.t4dx.filters import EdgeFilter
+from t4dm.t4dx.inverse import inverse
 from t4dm.t4dx.item_reads import find_item
 from t4dm.t4dx.matching import names_of
 from t4dm.t4dx.operators import assign
@@ -26,11 +27,14 @@ from t4dm.t4dx.ops import (
     InsertItems,
     MapEdges,
     Op,
+    Remember,
     ScaleRule,
     SetField,
+    Undone,
+    pack,
 )
 from t4dm.t4dx.provenance import dependants
-from t4dm.t4dx.requests import Invalidate, MapWhere, Request, ScaleWhere, Supersede
+from t4dm.t4dx.requests import Invalidate, MapWhere, Named, Request, ScaleWhere, Supersede, UndoOf
 from t4dm.t4dx.state import State
 from t4dm.t4dx.types import UNSET, Edge, EdgeType, Item
 
@@ -101,6 +105,20 @@ def invalidate(state: State, request: Invalidate, before: list[Op]) -> list[Op]:
     return [
         SetField("valid_until", list(request.closed), [max(request.at, item.valid_from) for item in lasting])
     ]
+
+
+def remember(state: State, head: Named, batch: list[Op]) -> Op:
+    """The head of a transaction with an id, with what undoes it."""
+    state.undo.check_new(head.name)
+    made = pack(inverse(state, batch, first=state.lsn + 2)) if head.undo else b""
+    return Remember(head.name, len(batch), head.keep, head.now, made)
+
+
+def undo(state: State, request: UndoOf, before: list[Op]) -> list[Op]:
+    """What undoes a transaction now."""
+    if before:
+        raise TransactionError(f"an undo is a write of its own; call store.undo({request.name!r}) outside")
+    return [*state.undo.inverse(request.name, "the undo log"), Undone(request.name)]
 
 
 def _changed(old: Item, request: Supersede) -> Item:

@@ -18,12 +18,17 @@ from t4dm.t4dx.ops import (
     MapEdges,
     MapField,
     Op,
+    PatchRows,
+    RestoreEdges,
+    RestoreItems,
     ScaleRule,
     SetField,
 )
 from t4dm.t4dx.registry import Collections, EdgeTypes
+from t4dm.t4dx.restoring import restore
 from t4dm.t4dx.tables import Draft, Rows, View, sees
 from t4dm.t4dx.types import ITEM_TYPES
+from t4dm.t4dx.undo import Undoables
 
 _RECORD_TIME: Final = {"items": 4, "edges": 3}
 
@@ -60,6 +65,7 @@ class State:
         self.segments = segments
         self.tombstones: dict[str, int] = {}
         self.rules: list[tuple[int, ScaleRule]] = []
+        self.undo = Undoables()
 
     @property
     def drafts(self) -> list[Draft]:
@@ -102,6 +108,7 @@ class State:
     def apply(self, op: Op) -> None:
         """Make one operation part of the state, under the next sequence number."""
         self.lsn += 1
+        self.undo.see(op, self.lsn)
         match op:
             case InsertItems():
                 self._insert_items(op)
@@ -127,6 +134,8 @@ class State:
                     self._close_item(item_id, op.time)
             case DeleteEdges():
                 self._delete_edges(op)
+            case PatchRows() | RestoreItems() | RestoreEdges():
+                restore(self, op)
 
     def _insert_items(self, op: InsertItems) -> None:
         numbers, column = op.numbers.copy(), _RECORD_TIME["items"]

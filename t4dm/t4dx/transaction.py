@@ -8,7 +8,7 @@ from typing import Self, final
 
 from t4dm.errors import TransactionError
 from t4dm.t4dx.registry import Collections, EdgeTypes
-from t4dm.t4dx.requests import Request
+from t4dm.t4dx.requests import Named, Request
 from t4dm.t4dx.types import Lsn
 from t4dm.t4dx.writes import Writes
 
@@ -31,9 +31,10 @@ class Transaction(Writes):
         types: EdgeTypes,
         clock: Callable[[], float],
         lsn: Lsn,
+        head: Named | None = None,
     ) -> None:
         self._commit, self._collections, self._types, self._clock = commit, collections, types, clock
-        self._requests: list[Request] = []
+        self._requests: list[Request] = [] if head is None else [head]
         self._done = False
         self.lsn = lsn
         """The LSN of the commit once it happened, before that of the store when the transaction began."""

@@ -212,6 +212,8 @@ class Options:
         max_deltas: delta files kept before a flush merges them into one.
         max_segments: segments that an unforced `compact(full=False)` tolerates before it merges small
         neighbours. txn_part_bytes: transactions above this size are logged in parts between BEGIN and COMMIT.
+        undo_keep: how many of the last transactions with an id are remembered; those opened with `undo=True`
+            can be taken back as long.
         edge_types: edge type names beyond `EdgeType`.
     """
 
@@ -223,6 +225,7 @@ class Options:
     max_deltas: int = 4
     max_segments: int = 8
     txn_part_bytes: int = 4 * 2**20
+    undo_keep: int = 16
     edge_types: tuple[str, ...] = ()
 
 

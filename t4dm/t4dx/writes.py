@@ -26,7 +26,7 @@ from t4dm.t4dx.ops import (
     SetField,
 )
 from t4dm.t4dx.registry import Collections, EdgeTypes
-from t4dm.t4dx.requests import Invalidate, MapWhere, Request, ScaleWhere, Supersede, WeightMap
+from t4dm.t4dx.requests import Invalidate, MapWhere, Request, ScaleWhere, Supersede, UndoOf, WeightMap
 from t4dm.t4dx.types import Edge, EdgeType, Item, Lsn
 
 _CHUNK: Final = 1024  # items per operation, so that a huge insert can be logged in parts
@@ -185,6 +185,19 @@ class Writes(ABC):
         request = Invalidate(item_id, time, cascade, dry_run)
         self._submit([request])
         return request.closed
+
+    def undo(self, transaction_id: str) -> Lsn:
+        """Take back a transaction that was opened with `undo=True`, in one record.
+
+        What it inserted vanishes and what that superseded is current again; what it deleted is back with all
+        versions; fields and weights have their old values. Reads with any `as_of` see nothing of it any more.
+
+        Raises:
+            UnknownTransactionError: it is not among the last `Options.undo_keep`.
+            UndoConflictError: a later write touched the same things; the message names the first.
+            TransactionError: it was undone before, or opened without `undo=True`.
+        """
+        return self._submit([UndoOf(transaction_id)])
 
     def delete(self, item_id: str) -> Lsn:
         """Forget an item: all its versions and all edges at it, for every `as_of`. The id may be inserted
