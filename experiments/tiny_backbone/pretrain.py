@@ -247,7 +247,9 @@ def learn(
 def save(model: torch.nn.Module, tokenizer: Any, out: Path) -> None:
     """Weights as float16 safetensors and the tokenizer, ready for `from_pretrained`."""
     out.mkdir(parents=True, exist_ok=True)
-    state = {k: v.half() for k, v in model.state_dict().items()}
+    state = {
+        k: v.half() for k, v in model.state_dict().items() if k != "lm_head.weight"
+    }  # it is the embedding
     model.save_pretrained(out, state_dict=state, safe_serialization=True)
     tokenizer.save_pretrained(out)
 

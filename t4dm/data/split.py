@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -31,11 +32,11 @@ def split(documents: Sequence[str], *, fraction: float, seed: int) -> Split:
     """Hold out the documents whose position lies below `fraction`.
 
     Where chance leaves a side empty, it gets the one distinct document nearest to it, so two distinct
-    documents suffice.
+    documents suffice. A single one is cut: its end is held out.
 
     Raises:
         SettingError: `fraction` is not in [0, 1).
-        ValueError: fewer than two distinct documents are to be divided.
+        ValueError: there is nothing to divide: no document, or a single word.
     """
     if not 0 <= fraction < 1:
         raise SettingError("data.held_out", fraction, "set it to a share in [0, 1)")
@@ -43,6 +44,17 @@ def split(documents: Sequence[str], *, fraction: float, seed: int) -> Split:
         return Split(list(documents), [])
     at = {document: position(document, seed=seed) for document in documents}
     if len(at) < 2:
-        raise ValueError(f"{len(at)} distinct documents cannot be divided; two are needed")
+        head, tail = _cut("".join(at), fraction)
+        return Split([head] * len(documents), [tail])
     border = min(max(fraction, math.nextafter(min(at.values()), 1)), max(at.values()))
     return Split([d for d in documents if at[d] >= border], [d for d in documents if at[d] < border])
+
+
+def _cut(document: str, fraction: float) -> tuple[str, str]:
+    """A document in two, behind the white space nearest to where its last share begins."""
+    place = len(document) * (1 - fraction)
+    gaps = [gap.end() for gap in re.finditer(r"\s+(?=\S)", document) if document[: gap.start()].strip()]
+    if not gaps:
+        raise ValueError("a single word cannot be divided; two are needed")
+    border = min(gaps, key=lambda gap: abs(gap - place))
+    return document[:border], document[border:]

@@ -34,7 +34,8 @@ class TextDataModule(pl.LightningDataModule):
             it whole.
         length: tokens in a window, T.
         batch_size: windows in a batch, B.
-        held_out: share of the documents that is validated on, by hash of their content.
+        held_out: share of the documents that is validated on, by hash of their content; of a single document,
+            its end.
         seed: of the split and of the order.
         end_id: token appended to each document; null appends none.
         pad_id: token that pads the last window.
@@ -78,7 +79,7 @@ class TextDataModule(pl.LightningDataModule):
         """Read, split and pack, once.
 
         Raises:
-            TextEmptyError: there is no text, or a single document although some are to be held out.
+            TextEmptyError: there is no text, or a single word although some are to be held out.
             T4DMError: see `read_documents` and `hub_documents`.
         """
         if self._packed is not None:
@@ -91,7 +92,7 @@ class TextDataModule(pl.LightningDataModule):
         except SettingError:
             raise
         except ValueError as error:
-            raise TextEmptyError(source, "a single document, so none can be held out") from error
+            raise TextEmptyError(source, "a single word, so nothing can be held out") from error
         self._packed = self._pack(sides.train), self._pack(sides.held_out)
 
     @property

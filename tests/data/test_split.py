@@ -52,8 +52,15 @@ def test_nothing_is_held_out_at_zero():
     assert split(["a"], fraction=0, seed=1) == (["a"], [])
 
 
-def test_one_document_cannot_be_divided():
-    with pytest.raises(ValueError, match="1 distinct documents cannot be divided"):
-        split(["a", "a"], fraction=0.5, seed=1)
+def test_the_end_of_a_single_document_is_held_out():
+    assert split(["one two three four"], fraction=0.25, seed=1) == (["one two three "], ["four"])
+    assert split(["one two"], fraction=0.01, seed=1) == (["one "], ["two"])
+    assert split(["a b", "a b"], fraction=0.5, seed=1) == (["a ", "a "], ["b"])
+
+
+def test_a_single_word_cannot_be_divided():
+    for documents in ([], ["word"], ["word ", "word "]):
+        with pytest.raises(ValueError, match="a single word cannot be divided"):
+            split(documents, fraction=0.5, seed=1)
     with pytest.raises(ValueError, match=r"\[0, 1\)"):
         split(["a", "b"], fraction=1.0, seed=1)

@@ -82,10 +82,10 @@ def test_held_out_windows_come_in_order(files):
 def test_no_text_and_one_document_are_refused(tmp_path):
     empty, single = tmp_path / "empty.txt", tmp_path / "one.txt"
     empty.write_text("\n \n")
-    single.write_text("only this")
+    single.write_text("this")
     with pytest.raises(TextEmptyError, match=r"empty\.txt holds no text; add text with data\.files"):
         module([str(empty)]).setup()
-    with pytest.raises(TextEmptyError, match="a single document, so none can be held out"):
+    with pytest.raises(TextEmptyError, match="a single word, so nothing can be held out"):
         module([str(single)]).setup()
     assert len(module([str(single)], held_out=0.0).train_dataloader()) == 1
 

@@ -1,4 +1,4 @@
-"""The backbone's first weights: what the circuit attends to, and that it finds a value by its name untrained."""
+"""The backbone's first weights: what the circuit looks at, and that it finds a value by its name."""
 
 from __future__ import annotations
 
