@@ -134,11 +134,14 @@ class Night:
 
     def commit(self) -> None:
         """Write every decision as one transaction. Deletions come last, so that they hide whatever touched
-        them.
+        them. `store.undo(cycle)` takes the night back; a cycle that is known already, because the rng was
+        seeded alike, gets the LSN of its evening as a suffix.
         """
         if self.empty:
             return
-        with self.store.transaction() as tx:
+        taken = any(known.id == self.cycle for known in self.store.transactions())
+        name = f"{self.cycle}-{self.view.lsn}" if taken else self.cycle
+        with self.store.transaction(id=name, undo=True) as tx:
             for ids, eta in self.boosts:
                 tx.merge_kappa(ids, eta)
             tx.insert_many(self.prototypes, self.edges)

@@ -78,6 +78,20 @@ def test_a_night_is_one_transaction(memory: Memory, make_item, stack) -> None:
     assert _everything(memory.store) != before
 
 
+def test_a_night_can_be_taken_back(memory: Memory, make_item, stack) -> None:
+    _fill(memory.store, make_item)
+    evening = _everything(memory.store)
+    first = _sleep(memory, stack)
+    morning = _everything(memory.store)
+    second = _sleep(memory, stack)  # an rng that is seeded alike gives the same cycle
+    assert second.cycle == first.cycle
+    names = [known.id for known in memory.store.transactions()]
+    assert [name.partition("-")[0] for name in names] == [first.cycle] * 2
+    for name, expected in zip(names[::-1], (morning, evening), strict=True):
+        memory.store.undo(name)
+        assert _everything(memory.store) == expected
+
+
 def test_a_refused_decision_leaves_the_evening(memory: Memory, make_item, stack) -> None:
     """An item that vanished between the decision and the commit: nothing of the night is applied."""
 
