@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import Final, final
 
 from t4dm import errors
-from t4dm.t4dx import logfile, ops, wal
+from t4dm.t4dx import logfile, ops, parts, wal
 from t4dm.t4dx.fs import FULL, FileSystem
 from t4dm.t4dx.logfile import LogWriter
 from t4dm.t4dx.seal import MAC, Seal
@@ -266,16 +266,17 @@ class Journal:
         self._fdatasync()
 
     def _write(self, log: LogWriter, batch: list[ops.Op], lsn: Lsn) -> None:
-        """One record, or BEGIN, parts and COMMIT where one would be too large."""
+        """One record; or BEGIN, parts of bounded size and COMMIT. A part with 0 operations holds more of the
+        one before it.
+        """
         durable, limit = self.durable, self._options.txn_part_bytes
-        payload = ops.pack(batch)
-        if len(payload) <= limit or len(batch) == 1:
-            log.append(Kind.BATCH, lsn, len(batch), durable, payload)
+        if sum(map(parts.weight, batch)) <= limit:
+            log.append(Kind.BATCH, lsn, len(batch), durable, ops.pack(batch))
             return
         log.append(Kind.BEGIN, lsn, 0, durable)
-        for op in batch:
-            log.append(Kind.PART, lsn, 1, durable, ops.pack([op]))
-            lsn += 1
+        for group in parts.groups(batch, limit):
+            log.append(Kind.PART, lsn, group.count, durable, ops.pack(group.ops))
+            lsn += group.count
         log.append(Kind.COMMIT, lsn, 0, durable)
 
     def _make_spare(self) -> None:

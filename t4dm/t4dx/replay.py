@@ -30,8 +30,9 @@ def replay(state: State, chain: LogChain) -> Tail:
         elif record.kind is Kind.BEGIN:
             if not chain.reader.transaction_ends():
                 return chain.tail(chain.edge)
+            new = False
             while (part := chain.next()) is not None and part.kind is Kind.PART:
-                _apply(state, part, chain.path)
+                new = _apply(state, part, chain.path) if part.ops else new and _go_on(state, part, chain.path)
         elif record.kind is not Kind.MARKER:
             raise chain.reader.misplaced(record)
     return chain.tail(chain.reader.place)
@@ -46,16 +47,30 @@ def check_logs(fs: FileSystem, folder: str, manifest: Manifest, seal: Seal | Non
     return chain.tail(chain.reader.place)
 
 
-def _apply(state: State, record: Record, path: str) -> None:
+def _apply(state: State, record: Record, path: str) -> bool:
+    """Apply a record, unless the segments hold it already: then False."""
     last = record.lsn + record.ops - 1
     if last <= state.lsn:
-        return  # the segments hold it already
+        return False
     for op in ops.unpack(bytes(record.payload), path=path):
-        if isinstance(op, ops.InsertEdges):
-            for name in op.types:
-                state.types.register(name)
-        state.apply(op)
+        _one(state, op)
     if state.lsn != last:
         raise CorruptionError(
             path, f"the record at byte {record.start} ends at LSN {last}, its content at {state.lsn}"
         )
+    return True
+
+
+def _go_on(state: State, record: Record, path: str) -> bool:
+    """Apply more rows of the last operation, under its sequence number."""
+    for op in ops.unpack(bytes(record.payload), path=path):
+        state.lsn -= 1
+        _one(state, op)
+    return True
+
+
+def _one(state: State, op: ops.Op) -> None:
+    if isinstance(op, ops.InsertEdges):
+        for name in op.types:
+            state.types.register(name)
+    state.apply(op)
