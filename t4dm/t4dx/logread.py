@@ -122,6 +122,10 @@ class LogReader:
         rest = self._source(self.at, 2**62)
         return next(_resync(rest, self.info.salt, self._rest), None) is not None
 
+    def records_behind(self) -> int:
+        """How many whole records lie behind this place in the file."""
+        return sum(1 for _ in _resync(self._source(self.at, 2**62), self.info.salt, self._rest))
+
     def _parse(self, at: int) -> Record | None:
         view = self._take(at, wal.HEAD)
         head = wal.read_head(view) if view is not None else None

@@ -182,11 +182,11 @@ def load(fs: FileSystem, folder: str, entry: SegmentEntry) -> Draft:
     crcs = {file.name: file.crc for file in entry.files}
 
     def column(name: str) -> Array:
-        return _parse(memoryview(fs.read(f"{root}/{name}")), f"{root}/{name}", crcs.get(name))
+        return parse(memoryview(fs.read(f"{root}/{name}")), f"{root}/{name}", crcs.get(name))
 
     def blob(name: str) -> Callable[[], Array]:
         mapped = fs.map_bytes(f"{root}/{name}")
-        return lambda: _parse(mapped.data, f"{root}/{name}", crcs.get(name))
+        return lambda: parse(mapped.data, f"{root}/{name}", crcs.get(name))
 
     source = Segment(
         entry, column, {name: blob(name) for name in crcs if name in _LAZY or name.startswith(_VECTORS)}
@@ -204,7 +204,7 @@ def npy_bytes(column: Array) -> bytes:
     return buffer.getvalue()
 
 
-def _parse(data: memoryview, path: str, crc: int | None) -> Array:
+def parse(data: memoryview, path: str, crc: int | None) -> Array:
     """The array in the bytes of a .npy file, sharing them; raises CorruptionError for a wrong checksum."""
     if zlib.crc32(data) != crc:
         raise CorruptionError(path, "its checksum is wrong")
