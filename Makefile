@@ -1,4 +1,4 @@
-# make run | make test | make lint | make docs | make bench   (each sets up what it needs in .venv)
+# make run | make test | make lint | make docs | make bench | make reliability   (each sets up what it needs in .venv)
 # On Linux without a GPU, the smaller CPU build of torch:  make run TORCH_INDEX_URL=<an index of CPU builds>
 
 SHELL := /bin/bash
@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
 TORCH_INDEX := $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
 
-.PHONY: help run test lint format docs bench clean
+.PHONY: help run test lint format docs bench reliability clean
 
 help:
 	@sed -n 1p Makefile
@@ -55,6 +55,11 @@ docs: .venv/.stamp
 
 bench: .venv-bench/.stamp
 	.venv-bench/bin/python -m experiments.storage_bench $(if $(N),--n $(N)) $(if $(DIM),--dim $(DIM)) $(ARGS)
+
+TIER ?= pr
+
+reliability: .venv/.stamp
+	OMP_NUM_THREADS=1 PYTHONPATH=tests/t4dx $(BIN)/python -m reliability --tier $(TIER) $(ARGS)
 
 clean:
 	rm -rf .venv .venv-bench dist build .pytest_cache .mypy_cache .ruff_cache

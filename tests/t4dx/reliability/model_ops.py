@@ -1,0 +1,233 @@
+"""Random operations on a tiny store and on plain dicts: the same answers, whatever happens in between."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+from reliability import disk, operations, questions
+from reliability.model import Model, difference, digest
+from reliability.operations import World, make_write, swarm
+from reliability.options import tiny
+from reliability.rows import Lost, Runner, Wrong
+from simulated_fs import SimulatedFileSystem
+
+from t4dm.t4dx import T4DX
+
+STEPS = 50
+FOLDER = "store"
+Move = Callable[["Play"], None]
+MOVES: dict[str, tuple[Move, int]] = {}
+"""What may happen between two writes; name -> (function, weight)."""
+
+
+def move(weight: int) -> Callable[[Move], Move]:
+    """Put a move into the table."""
+
+    def enter(function: Move) -> Move:
+        MOVES[function.__name__] = function, weight
+        return function
+
+    return enter
+
+
+class Play:
+    """One game: a store on a simulated disk against the model."""
+
+    def __init__(self, seed: int, *, pool: int = 12) -> None:
+        self.rng = random.Random(seed)
+        self.fs = SimulatedFileSystem(seed=seed)
+        self.options = tiny(self.rng)
+        self.world = World(self.rng, [f"item-{n}" for n in range(pool)])
+        self.allowed = swarm(self.rng)
+        self.moves = [name for name in sorted(MOVES) if self.rng.random() < 0.8] or sorted(MOVES)
+        self.snapshots: list[tuple[Any, Model, list[float]]] = []
+        self.copies = 0
+        self.open(dim=operations.DIM)
+
+    def open(self, dim: int | None = None) -> None:
+        """Open, or open again."""
+        self.world.store = T4DX.open(
+            FOLDER, dim=dim, options=self.options, clock=self.world.clock, fs=self.fs
+        )
+
+    def step(self, *, quiet: float = 0.85) -> str:
+        """One write, or one move; then some reads."""
+        if self.rng.random() < quiet:
+            name = make_write(self.world, self.world.store, self.allowed)
+        else:
+            name = self.rng.choices(self.moves, [MOVES[name][1] for name in self.moves])[0]
+            self.world.clock.now += 1.0
+            MOVES[name][0](self)
+        try:
+            questions.ask(self.world, 3)
+        except Wrong as fault:
+            raise Wrong(f"after {name}: {fault.message}") from None
+        return name
+
+    def times(self) -> list[float]:
+        """Moments to look back at."""
+        return [float(self.rng.randrange(1000, int(self.world.clock.now) + 2)) for _ in range(3)]
+
+    def compare(self, store: Any = None, model: Model | None = None, *, what: str = "the store") -> None:
+        """Everything the store holds, now and then."""
+        times = self.times()
+        found = digest(self.world.store if store is None else store, times)
+        expected = (model or self.world.model).digest(times)
+        if found != expected:
+            raise Wrong(f"{what}: {difference(found, expected)}")
+
+    def finish(self) -> None:
+        """A last look: everything equal, the files sound, and the same after a reopen."""
+        self.compare()
+        for level in ("quick", "full", "deep"):
+            report = self.world.store.verify(level)
+            if not report.ok:
+                raise Wrong(f"verify({level}): {report.problems[:2]}")
+        reopen(self)
+        self.world.store.close()
+
+
+@move(3)
+def flush(play: Play) -> None:
+    play.world.store.flush()
+    play.compare(what="after a flush")
+
+
+@move(2)
+def compact(play: Play) -> None:
+    play.world.store.compact()
+    play.compare(what="after a compaction")
+
+
+@move(2)
+def compact_some(play: Play) -> None:
+    play.world.store.compact(full=False)
+    play.compare(what="after a small compaction")
+
+
+@move(3)
+def reopen(play: Play) -> None:
+    play.world.store.close()
+    play.open()
+    play.compare(what="after a reopen")
+
+
+@move(3)
+def crash(play: Play) -> None:
+    """The process is killed (the kernel keeps what was written); at "sync" also any power cut."""
+    modes = disk.MODES[:4] if play.options.durability == "sync" else ("all",)
+    lsn, mode = play.world.store.lsn, play.rng.choice(modes)
+    play.fs = SimulatedFileSystem(disk.survivor(play.fs.root, mode, play.rng))
+    play.snapshots.clear()
+    play.open()
+    if play.world.store.lsn < lsn:
+        raise Lost(
+            f"after a crash ({mode}) the store is at LSN {play.world.store.lsn}, it had acknowledged {lsn}"
+        )
+    play.compare(what=f"after a crash ({mode})")
+
+
+@move(6)
+def transaction(play: Play) -> None:
+    world = play.world
+    before = digest(world.store, [])
+    with world.store.transaction() as tx:
+        world.in_transaction = True
+        for _ in range(play.rng.randrange(1, 8)):
+            make_write(world, tx, play.allowed)
+        world.in_transaction = False
+        if digest(world.store, []) != before:
+            raise Wrong("a transaction was seen before it committed")
+    play.compare(what="after a transaction")
+
+
+@move(2)
+def dropped_transaction(play: Play) -> None:
+    world, kept = play.world, play.world.model.copy()
+    try:
+        with world.store.transaction() as tx:
+            world.in_transaction = True
+            for _ in range(play.rng.randrange(1, 5)):
+                make_write(world, tx, play.allowed)
+            raise KeyError("dropped")
+    except KeyError:
+        pass
+    world.in_transaction = False
+    world.model.become(kept)
+    play.compare(what="after a dropped transaction")
+
+
+@move(3)
+def snapshot(play: Play) -> None:
+    """Keep a snapshot; look again at an older one."""
+    if len(play.snapshots) > 2:
+        taken, model, _ = play.snapshots.pop(0)
+        play.compare(taken, model, what="a snapshot")
+    play.snapshots.append((play.world.store.snapshot(), play.world.model.copy(), play.times()))
+
+
+@move(1)
+def backup(play: Play) -> None:
+    """A backup opens like a store and holds the same; it stays as it was while the store goes on."""
+    play.copies += 1
+    target = f"copy-{play.copies}"
+    play.world.store.backup(target)
+    with T4DX.open(target, options=play.options, clock=play.world.clock, fs=play.fs) as copied:
+        play.compare(copied, what="a backup")
+        report = copied.verify("deep")
+        if not report.ok:
+            raise Wrong(f"verify of a backup: {report.problems[:2]}")
+    if play.rng.random() < 0.3:  # go on in the restored copy
+        play.world.store.close()
+        play.fs.rename(FOLDER, f"old-{play.copies}")
+        play.fs.rename(target, FOLDER)
+        play.open()
+    else:
+        play.fs.remove_tree(target)
+
+
+@move(1)
+def read_only(play: Play) -> None:
+    """A reader beside the writer sees the present, changes no byte, and writes nothing."""
+    calls = play.fs.calls
+    with T4DX.open(FOLDER, read_only=True, options=play.options, fs=play.fs) as reader:
+        play.compare(reader, what="a reader beside the writer")
+        operations.refuses(lambda: reader.delete(play.world.ids[0]))
+        operations.refuses(reader.flush)
+    if play.fs.calls != calls:
+        raise Wrong(f"a reader changed the disk: {play.fs.log[calls:]}")
+
+
+@move(1)
+def second_writer(play: Play) -> None:
+    operations.refuses(lambda: T4DX.open(FOLDER, options=play.options, fs=play.fs))
+
+
+@move(1)
+def verify(play: Play) -> None:
+    report = play.world.store.verify("deep")
+    if not report.ok:
+        raise Wrong(f"verify(deep): {report.problems[:2]}")
+
+
+def cases(seed: int, size: int) -> list[str]:
+    """Games of 50 steps; `size` counts games. Every tenth has many ids."""
+    return [f"{seed * 100_000 + n},{STEPS},{12 if n % 10 else 40}" for n in range(size)]
+
+
+def check(case: str) -> int:
+    """One game."""
+    seed, steps, pool = map(int, case.split(","))
+    play = Play(seed, pool=pool)
+    for number in range(steps):
+        try:
+            play.step()
+        except (Lost, Wrong) as fault:
+            raise type(fault)(f"step {number}: {fault.message}") from None
+    play.finish()
+    return steps
+
+
+RUNNER = Runner("model_ops", cases, check, {"pr": 200, "nightly": 4000})

@@ -1,0 +1,51 @@
+"""Break the engine on purpose and see that the other runners notice: a harness that never bites proves
+nothing.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+
+from reliability.rows import Failure, Runner, Wrong, run, runner_named
+from reliability.sabotage import MUTANTS
+
+
+def cases(seed: int, size: int) -> list[str]:
+    """`size` mutants, another choice for another seed; 0: all."""
+    names = sorted(MUTANTS)
+    return names if size == 0 else random.Random(seed).sample(names, size)
+
+
+def check(case: str) -> int:
+    """A mutant must be noticed."""
+    if killed_by(case) is None:
+        raise Wrong(f"the mutant {case} lives: no runner of {MUTANTS[case].killers} noticed")
+    return 1
+
+
+def killed_by(name: str) -> Failure | None:
+    """What the first runner that notices a mutant says."""
+    chosen = MUTANTS[name]
+    forget()
+    try:
+        with chosen.at_work():
+            for test, size in chosen.killers:
+                row = run(runner_named(test), seed=77, size=size, stop=True)
+                if row.failures:
+                    return row.failures[0]
+    finally:
+        forget()
+    return None
+
+
+def forget() -> None:
+    """Nothing that was computed with another engine may be used."""
+    for name, module in list(sys.modules.items()):
+        if name.startswith("reliability."):
+            for value in list(vars(module).values()):
+                if hasattr(value, "cache_clear"):
+                    value.cache_clear()
+
+
+RUNNER = Runner("mutants", cases, check, {"pr": 5, "nightly": 0})
