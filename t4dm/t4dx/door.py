@@ -16,6 +16,7 @@ from t4dm.t4dx.types import ITEM_TYPES, UNSET, Collection, Edge, Item
 
 _LATEST: Final = 1e11  # the year 5138; milliseconds since 1970 passed it in 1973
 _NORMS: Final = (1e-18, 1e18)  # within these a float32 dot product neither overflows nor vanishes
+_CLEAR: Final = (1e-30, 1e30)  # a square that float32 puts here has a norm well within _NORMS
 
 
 def item_rows(items: Sequence[Item], *, collection: Collection, now: float) -> InsertItems:
@@ -79,7 +80,9 @@ def check_vectors(vectors: Iterable[ArrayLike], *, dim: int, owners: Sequence[st
             raise VectorError(
                 f"the vector of {owner} has shape {row.shape}, the store holds [{dim}]; pass {dim} numbers"
             )
-    block = np.stack(rows) if rows else np.zeros((0, dim), np.float32)
+    block = np.concatenate(rows).reshape(-1, dim) if rows else np.zeros((0, dim), np.float32)
+    if all(_CLEAR[0] < np.vdot(row, row) < _CLEAR[1] for row in rows):  # False for NaN, and vdot never warns
+        return block
     norms = np.sqrt(np.square(block, dtype=np.float64).sum(axis=1))
     for place in np.flatnonzero(~np.isfinite(norms)).tolist():
         raise VectorError(
@@ -115,6 +118,8 @@ def check_type(value: object, known: Mapping[str, int]) -> str:
 def check_time(name: str, value: float, *, owner: str, open_end: bool = False) -> float:
     """Seconds since 1970 or any other origin; refuses NaN and what can only be milliseconds."""
     number = float(value)
+    if -_LATEST < number < _LATEST:
+        return number
     if math.isnan(number) or (math.isinf(number) and not (open_end or (name == "valid_from" and number < 0))):
         raise ItemError(f"{name} of {owner} is {number}; give seconds as a finite number")
     if math.isfinite(number) and abs(number) >= _LATEST:
@@ -161,6 +166,8 @@ def check_count(value: Any, *, owner: str) -> float:
 
 def pack_plain(value: Mapping[str, Any], *, owner: str) -> bytes:
     """Plain values as msgpack, b"" for none; raises ItemError for anything else."""
+    if type(value) is dict and not value:
+        return b""
     if not isinstance(value, Mapping) or not all(isinstance(key, str) for key in value):
         raise ItemError(f"{owner} is a mapping with string keys, not {value!r}; write {{'key': value}}")
     if not value:
@@ -208,7 +215,8 @@ def _item_numbers(item: Item, now: float) -> list[float]:
         check_time("valid_until", item.valid_until, owner=owner, open_end=True),
     ]
     check_order(times[2], times[3], owner=owner)
-    kappa, importance = (check_unit(n, getattr(item, n), owner=owner) for n in ("kappa", "importance"))
+    kappa = check_unit("kappa", item.kappa, owner=owner)
+    importance = check_unit("importance", item.importance, owner=owner)
     return [kappa, importance, check_count(item.access_count, owner=owner), *times, math.inf]
 
 
@@ -236,6 +244,8 @@ def check_order(since: float, until: float, *, owner: str) -> None:
 
 
 def _utf8(text: str, owner: str) -> str:
+    if text.isascii():
+        return text
     try:
         text.encode()
     except UnicodeEncodeError:

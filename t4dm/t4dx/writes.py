@@ -7,6 +7,7 @@ writer's lock.
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
@@ -240,7 +241,7 @@ def _rows(operators: Sequence[AffineClip]) -> Any:
 
 
 def _finite(op: AffineClip) -> AffineClip:
-    if not (np.isfinite([op.a, op.b]).all() and op.a >= 0 and op.lo <= op.hi):
+    if not (math.isfinite(op.a) and math.isfinite(op.b) and op.a >= 0 and op.lo <= op.hi):
         raise EdgeError(
             f"{op} is no operator: a >= 0, b finite, lo <= hi; write AffineClip(1.0, 0.1, 0.0, 1.0)"
         )
