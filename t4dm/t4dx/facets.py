@@ -21,7 +21,7 @@ class Facet(NamedTuple):
     """A value of a field and how many items have it. Numbers come back as floats."""
 
     value: Any
-    count: int
+    size: int
 
 
 def facets(version: Version, field: str, where: Filter, as_of: AsOf | None) -> list[Facet]:
@@ -35,8 +35,8 @@ def facets(version: Version, field: str, where: Filter, as_of: AsOf | None) -> l
         rows = match(view, where, as_of, version.collections)
         for value, size in _values(version, view, rows, field):
             key = freeze(value)  # True and 1 are two values, and equal keys of a dict
-            counts[key] = Facet(value, size + (counts[key].count if key in counts else 0))
-    return sorted(counts.values(), key=lambda one: (-one.count, str(one.value)))
+            counts[key] = Facet(value, size + (counts[key].size if key in counts else 0))
+    return sorted(counts.values(), key=lambda one: (-one.size, str(one.value)))
 
 
 def _values(version: Version, view: View, rows: Rows, field: str) -> Iterator[tuple[Any, int]]:

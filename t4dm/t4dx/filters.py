@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any, Final, Self, final
 
 from t4dm.errors import FilterError
-from t4dm.t4dx.predicates import Predicate, as_predicate, paths
+from t4dm.t4dx.conditions import as_predicate
+from t4dm.t4dx.predicates import Predicate, paths
 
 Range = tuple[float | None, float | None]
 Names = str | tuple[str, ...]

@@ -11,7 +11,7 @@ that lie below k others for certain are left out.
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import Any, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,8 +57,9 @@ class Query:
 
     def shortlist(self, products: Floats, inverse: Floats, place: int, k: int) -> NDArray[np.int64]:
         """Rows that may be among the k best, ties included, by their products [n] with `fast[place]`."""
+        slack: Any = self._slack
         if self._metric == "cosine":
-            near, slack = products * inverse, np.float64(self._slack)
+            near = products * inverse
         else:
             lengths = np.divide(1.0, inverse, out=np.zeros_like(inverse), where=inverse > 0)
             near, slack = products, lengths * self._slack

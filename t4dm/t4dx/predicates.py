@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import operator
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, Final, NoReturn, final
 
@@ -48,7 +48,6 @@ OWN_FIELDS: Final = (
     "valid_until",
     "record_until",
 )
-_DEEPEST: Final = 64
 Frozen = tuple[Any, ...]
 Mask = NDArray[np.bool_]
 
@@ -63,10 +62,10 @@ class Predicate(ABC):
         """Which rows pass, where `leaf` answers for one comparison and `every` is all true."""
 
     def __and__(self, other: Predicate) -> Predicate:
-        return And((self, as_predicate(other)))
+        return And((self, _part(other)))
 
     def __or__(self, other: Predicate) -> Predicate:
-        return Or((self, as_predicate(other)))
+        return Or((self, _part(other)))
 
     def __invert__(self) -> Predicate:
         return Not(self)
@@ -144,20 +143,22 @@ class F:
         return Not(Compare(self._path, "eq", freeze(value)))
 
     def __lt__(self, value: float | str) -> Predicate:
-        return _range(self._path, "lt", value)
+        return ranged(self._path, "lt", value)
 
     def __le__(self, value: float | str) -> Predicate:
-        return _range(self._path, "lte", value)
+        return ranged(self._path, "lte", value)
 
     def __gt__(self, value: float | str) -> Predicate:
-        return _range(self._path, "gt", value)
+        return ranged(self._path, "gt", value)
 
     def __ge__(self, value: float | str) -> Predicate:
-        return _range(self._path, "gte", value)
+        return ranged(self._path, "gte", value)
 
     def isin(self, values: Iterable[object]) -> Predicate:
         """Equal to one of the values."""
-        return _make(self._path, "in", list(values) if not isinstance(values, str) else values)
+        if isinstance(values, str):
+            raise FilterError(f"isin takes several values, not {values!r}; write isin([{values!r}])")
+        return Compare(self._path, "in", ("set", frozenset(map(freeze, values))))
 
     def contains(self, value: object) -> Predicate:
         """A list has the value as an element; a string has it as a part."""
@@ -202,31 +203,6 @@ def paths(where: Predicate) -> list[tuple[str, ...]]:
         case And() | Or():
             return [path for part in where.parts for path in paths(part)]
     return []
-
-
-def as_predicate(where: object) -> Predicate:
-    """A condition as it is, a mapping parsed; raises FilterError for anything else."""
-    if isinstance(where, Predicate):
-        return where
-    return parse(where)
-
-
-def parse(where: object, *, depth: int = 0) -> Predicate:
-    """The dict form: {"and": [...]}, {"or": [...]}, {"not": ...}, {"field": value}, {"field": {"gte": 0.5}}.
-
-    Several keys must all hold. An object as a value is compared with {"field": {"eq": {...}}}.
-
-    Raises:
-        FilterError: what it cannot mean, and what to write.
-    """
-    if not isinstance(where, Mapping) or not all(isinstance(key, str) for key in where):
-        raise FilterError(
-            f"a condition is a mapping, not {where!r}; write {{'user.name': 'ann'}} or {{'and': [...]}}"
-        )
-    if depth > _DEEPEST:
-        raise FilterError(f"a condition is nested deeper than {_DEEPEST}; flatten its 'and' and 'or' lists")
-    parts = [_entry(key, value, depth + 1) for key, value in where.items()]
-    return parts[0] if len(parts) == 1 else And(tuple(parts))
 
 
 def freeze(value: object) -> Frozen:
@@ -281,46 +257,16 @@ def holds(test: Compare, value: Any) -> bool:
     return RANGES[test.op](value, bound)
 
 
-def _entry(key: str, value: object, depth: int) -> Predicate:
-    if key in ("and", "or"):
-        if not isinstance(value, list | tuple):
-            raise FilterError(f"{key!r} takes a list of conditions, not {value!r}; write {{{key!r}: [...]}}")
-        parts = tuple(parse(part, depth=depth) for part in value)
-        return And(parts) if key == "and" else Or(parts)
-    if key == "not":
-        return Not(parse(value, depth=depth))
-    path = parse_path(key)
-    if not isinstance(value, Mapping):
-        return Compare(path, "eq", freeze(value))
-    if unknown := [name for name in value if name not in OPERATORS] or ([] if value else [""]):
-        raise FilterError(
-            f"{unknown[0]!r} is no comparison of {key!r}; choose one of {', '.join(OPERATORS)}, "
-            f"or compare objects with {{{key!r}: {{'eq': {{...}}}}}}"
-        )
-    parts = tuple(_make(path, name, given) for name, given in value.items())
-    return parts[0] if len(parts) == 1 else And(parts)
-
-
-def _make(path: tuple[str, ...], name: str, value: Any) -> Predicate:
-    if name in RANGES:
-        return _range(path, name, value)
-    if name == "ne":
-        return Not(Compare(path, "eq", freeze(value)))
-    if name in ("exists", "empty"):
-        if not isinstance(value, bool):
-            raise FilterError(f"{name!r} takes true or false, not {value!r}; write {{{name!r}: true}}")
-        test = Compare(path, name, ())
-        return test if value else Not(test)
-    if name == "in":
-        if not isinstance(value, list | tuple):
-            raise FilterError(f"'in' takes a list of values, not {value!r}; write {{'in': ['a', 'b']}}")
-        return Compare(path, name, ("set", frozenset(map(freeze, value))))
-    return Compare(path, name, freeze(value))
-
-
-def _range(path: tuple[str, ...], name: str, value: Any) -> Predicate:
+def ranged(path: tuple[str, ...], name: str, value: Any) -> Predicate:
+    """A comparison by order; raises FilterError for what has none."""
     if isinstance(value, bool) or not isinstance(value, int | float | str) or value != value:
         raise FilterError(
             f"{name!r} compares with a number or a string, not {value!r}; write {{{name!r}: 0.5}}"
         )
     return Compare(path, name, freeze(value))
+
+
+def _part(other: object) -> Predicate:
+    if not isinstance(other, Predicate):
+        raise FilterError(f"{other!r} is no condition; write a comparison: (F('a') == 1) & (F('b') > 2)")
+    return other

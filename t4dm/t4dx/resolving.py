@@ -8,7 +8,7 @@ changed what they look at they are refused, rather than answered from the past.
 from __future__ import annotations
 
 from dataclasses import fields, replace
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import numpy as np
 
@@ -47,7 +47,8 @@ def scale(state: State, request: ScaleWhere, before: list[Op]) -> list[Op]:
     where, operator = request.where, np.array(request.operator, np.float64)
     if where.immutable:
         names = [n if n is None else list(names_of(n)) for n in (where.type, where.source, where.target)]
-        return [ScaleRule(names[0], names[1], names[2], operator, where.record_time, where.lsn)]
+        recorded = cast("tuple[float, float] | None", where.record_time)  # the filter has closed open sides
+        return [ScaleRule(names[0], names[1], names[2], operator, recorded, where.lsn)]
     keys, _ = _edges(state, where, before)
     return _map_edges(keys, np.tile(operator, (len(keys), 1)))
 

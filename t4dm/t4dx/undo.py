@@ -1,9 +1,9 @@
 """Transactions that can be undone: what undoes them, and what touched the same things since.
 
-A transaction with an id begins with a `Remember` that holds its inverse, made before it was applied. From then
-on every write is compared with what the transaction touched: fields of items, whole items, edges. The first
-touch by each later transaction, and by writes without one, is kept, so that a conflict can be named; undoing
-that later transaction removes it. All of this is replayed from the log and flushed with the deltas.
+A transaction with an id begins with a `Remember` that holds its inverse, made before it was applied. From
+then on every write is compared with what the transaction touched: fields of items, whole items, edges. The
+first touch by each later transaction, and by writes without one, is kept, so that a conflict can be named;
+undoing that later transaction removes it. All of this is replayed from the log and flushed with the deltas.
 """
 
 from __future__ import annotations
@@ -140,7 +140,11 @@ class Undoables:
             )
 
     def inverse(self, name: str, path: str) -> list[Op]:
-        """What undoes a transaction now; raises UnknownTransactionError, TransactionError, UndoConflictError."""
+        """What undoes a transaction now.
+
+        Raises:
+            UnknownTransactionError, UndoConflictError, and TransactionError for one that has nothing to undo.
+        """
         found = self._records.get(name)
         if found is None:
             raise UnknownTransactionError(name, list(self._records))
@@ -193,8 +197,8 @@ class Undoables:
             for births, *rows in [dump] if dump else []:
                 self._births.update({tuple(row[:-1]): row[-1] for row in births})
                 for *head, conflicts in rows:
-                    found = {cause: (what, lsn) for cause, what, lsn in conflicts}
-                    self._records[head[0]] = Record(*head, found)
+                    record = self._records[head[0]] = Record(*head)
+                    record.conflicts = {cause: (what, lsn) for cause, what, lsn in conflicts}
         for record in self._records.values():
             record.touched = Touched(ops.unpack(record.inverse, path="")) if record.state == OPEN else None
         ordered = sorted(self._records.values(), key=lambda record: record.last)

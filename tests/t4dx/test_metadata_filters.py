@@ -270,9 +270,9 @@ def test_facets_count_each_value_once() -> None:
     found = store.facets("metadata.v")
     assert found[:2] == [("x", 3), (1.0, 2)]
     assert sorted(map(repr, found[2:])) == [
-        "Facet(value=None, count=1)",
-        "Facet(value=True, count=1)",
-        "Facet(value=['x'], count=1)",
+        "Facet(value=None, size=1)",
+        "Facet(value=True, size=1)",
+        "Facet(value=['x'], size=1)",
     ]
     assert store.facets("session") == [("s", 8), ("", 1)]
     assert store.facets("metadata.v", Filter(ids=("0", "none"))) == [("x", 1)]

@@ -6,7 +6,8 @@ import pytest
 
 from t4dm.errors import FilterError
 from t4dm.t4dx import EdgeFilter, F, Filter
-from t4dm.t4dx.predicates import MISSING, And, Compare, Or, freeze, holds, lookup, parse, parse_path
+from t4dm.t4dx.conditions import parse
+from t4dm.t4dx.predicates import MISSING, And, Compare, Or, freeze, holds, lookup, parse_path
 
 VALUES = {
     "null": None,
@@ -125,6 +126,10 @@ def test_a_condition_has_no_truth_by_itself() -> None:
         bool(F("a") == 1 and F("b") == 2)
     with pytest.raises(FilterError, match="join conditions"):
         assert 0 < F("a") < 1
+    with pytest.raises(FilterError, match=r"{'b': 1} is no condition; write a comparison"):
+        (F("a") == 1) & {"b": 1}  # type: ignore[operator]
+    with pytest.raises(FilterError, match=r"isin takes several values, not 'x'; write isin\(\['x'\]\)"):
+        F("a").isin("x")
     nested: dict[str, object] = {"a": 1}
     for _ in range(70):
         nested = {"not": nested}
