@@ -7,8 +7,8 @@ rules scale are set to what they were; what it deletes comes back whole, with al
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from typing import Any, NamedTuple, final
+from collections.abc import Iterable, Iterator
+from typing import Any, Final, NamedTuple, final
 
 import numpy as np
 
@@ -33,6 +33,7 @@ from t4dm.t4dx.state import State, rule_rows
 from t4dm.t4dx.tables import Draft
 from t4dm.t4dx.types import ITEM_TYPES, Lsn
 
+_CHUNK: Final = 1024  # rows per operation, as in an insert
 Key = tuple[str, str, str]
 Place = tuple[Draft, int]
 
@@ -194,7 +195,8 @@ def _item_layers(state: State, versions: list[list[Place]]) -> list[Op]:
         homes: dict[int, list[Place]] = {}
         for draft, row in (places[layer] for places in versions if layer < len(places)):
             homes.setdefault(int(draft.items["collection"][row]), []).append((draft, row))
-        made += [_restore_items(state, code, places) for code, places in homes.items()]
+        for code, places in homes.items():
+            made += [_restore_items(state, code, chunk) for chunk in _chunks(places)]
     return made
 
 
@@ -222,8 +224,9 @@ def _restore_items(state: State, code: int, places: list[Place]) -> Op:
 
 def _edge_layers(state: State, versions: list[list[Place]]) -> list[Op]:
     return [
-        _restore_edges(state, [places[layer] for places in versions if layer < len(places)])
+        _restore_edges(state, chunk)
         for layer in range(max(map(len, versions), default=0))
+        for chunk in _chunks([places[layer] for places in versions if layer < len(places)])
     ]
 
 
@@ -237,6 +240,11 @@ def _restore_edges(state: State, places: list[Place]) -> Op:
         numbers=np.array([[draft.edges[n][row] for n in EDGE_NUMBERS] for draft, row in places], np.float64),
     )
     return RestoreEdges([int(draft.edges["seq"][row]) for draft, row in places], rows)
+
+
+def _chunks(places: list[Place]) -> Iterator[list[Place]]:
+    for start in range(0, len(places), _CHUNK):
+        yield places[start : start + _CHUNK]
 
 
 def _meta(draft: Draft, row: int) -> bytes:

@@ -12,7 +12,18 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from t4dm.t4dx.ops import InsertEdges, InsertItems, MapEdges, MapField, Op, SetField
+from t4dm.t4dx.ops import (
+    InsertEdges,
+    InsertItems,
+    MapEdges,
+    MapField,
+    Op,
+    PatchRows,
+    Remember,
+    RestoreEdges,
+    RestoreItems,
+    SetField,
+)
 
 _ROW: Final = 64
 
@@ -31,6 +42,12 @@ def weight(op: Op) -> int:
             return op.operators.nbytes + _ROW * len(op.ids)
         case MapEdges():
             return op.operators.nbytes + 2 * _ROW * len(op.sources)
+        case PatchRows():
+            return 2 * _ROW * len(op.births)
+        case RestoreItems() | RestoreEdges():
+            return weight(op.rows)
+        case Remember():
+            return _ROW + len(op.inverse)
     return _ROW
 
 

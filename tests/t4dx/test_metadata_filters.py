@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import threading
 from dataclasses import replace
 from typing import Any
 
@@ -330,3 +331,44 @@ def test_filters_can_be_kept_and_compared() -> None:
     one, other = (Filter(where={"and": [{"a": {"in": [1, 2]}}, {"b": [1, "x"]}]}) for _ in range(2))
     assert one == other
     assert hash(one) == hash(other)
+
+
+def test_readers_filter_beside_a_writer_that_flushes() -> None:
+    """Every item has n or had it replaced by a word: the two conditions always split a snapshot in two."""
+    options = Options(durability="os", memtable_items=40, max_segments=2)
+    store = T4DX.open("store", dim=2, options=options, clock=Ticks(0.0), fs=SimulatedFileSystem())
+    stop, wrong, reads = threading.Event(), [], []
+
+    def read() -> None:
+        while not stop.is_set():
+            seen = store.snapshot()
+            parts = [
+                seen.count(Filter(where={"n": {"gte": 0}})),
+                seen.count(Filter(where={"n": {"gte": ""}})),
+            ]
+            listed = len(list(seen.scan(order="-metadata.n")))
+            reads.append(sum(parts))
+            if sum(parts) != seen.count() or listed != seen.count():
+                wrong.append((*parts, seen.count(), listed))
+
+    threads = [threading.Thread(target=read) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for n in range(120):
+        store.insert(Item(id=f"{n}", metadata={"n": n}))
+        if n % 3 == 0:
+            store.update_fields(f"{n // 2}", metadata={"n": "word"})
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert len(reads) > 3
+
+
+def test_many_ids_are_read_in_the_order_asked_for() -> None:
+    store = fresh()
+    store.insert_many([Item(id=name) for name in "abc"])
+    store.flush()
+    store.insert(Item(id="d"))
+    found = store.get_many(["d", "zz", "a", "d", "c"])
+    assert [item and item.id for item in found] == ["d", None, "a", "d", "c"]
