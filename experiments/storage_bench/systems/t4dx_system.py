@@ -71,7 +71,7 @@ class Adapter(GraphSystem):
         return self.store.search(vector, k).ids
 
     def two_hops(self, num: int) -> set[str]:
-        return {path.nodes[-1] for path in self.store.traverse(self._ids[num], depth=2)}
+        return set(self.store.traverse_ids(self._ids[num], depth=2))
 
     def bump(self, edge: tuple[int, int, float]) -> None:
         source, target, delta = edge
