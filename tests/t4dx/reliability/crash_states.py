@@ -11,7 +11,7 @@ import random
 from dataclasses import dataclass
 from typing import Any
 
-from reliability import disk
+from reliability import disk, more_operations
 from reliability.model import difference, digest
 from reliability.operations import DIM, World, make_write, swarm
 from reliability.options import options
@@ -22,6 +22,7 @@ from t4dm.t4dx import T4DX
 
 FOLDER = "store"
 STEPS = 40
+TABLES = (more_operations,)
 TIMES = [1003.0, 1011.0, 1025.0]
 Seen = dict[int, list[tuple[object, ...]]]
 

@@ -184,7 +184,7 @@ def fits(item: Item, where: Filter) -> bool:
     )
     named = all(
         names is None or getattr(item, name) in ((names,) if isinstance(names, str) else names)
-        for name in ("type", "session")
+        for name in ("type", "session", "collection")
         for names in (getattr(where, name),)
     )
     holds = where.valid_at is None or item.valid_from <= where.valid_at < item.valid_until

@@ -6,7 +6,7 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from reliability import disk, operations, questions
+from reliability import disk, more_operations, more_questions, operations, questions
 from reliability.model import Model, difference, digest
 from reliability.operations import World, make_write, swarm
 from reliability.options import tiny
@@ -15,6 +15,7 @@ from simulated_fs import SimulatedFileSystem
 
 from t4dm.t4dx import T4DX
 
+TABLES = (more_operations, more_questions)
 STEPS = 50
 FOLDER = "store"
 Move = Callable[["Play"], None]
@@ -157,6 +158,23 @@ def dropped_transaction(play: Play) -> None:
     world.in_transaction = False
     world.model.become(kept)
     play.compare(what="after a dropped transaction")
+
+
+@move(2)
+def undone_transaction(play: Play) -> None:
+    """A transaction with an id is taken back: nothing of it is left, now or in the past."""
+    world, kept, name = play.world, play.world.model.copy(), f"night-{play.rng.random()}"
+    with world.store.transaction(id=name, undo=True) as tx:
+        world.in_transaction = True
+        for _ in range(play.rng.randrange(1, 7)):
+            make_write(world, tx, play.allowed)
+        world.in_transaction = False
+    play.compare(what="after a transaction with an id")
+    if play.rng.random() < 0.5:
+        MOVES[play.rng.choice(("flush", "compact", "reopen"))][0](play)
+    world.store.undo(name)
+    world.model.become(kept)
+    play.compare(what="after an undo")
 
 
 @move(3)

@@ -18,7 +18,7 @@ from t4dm.t4dx import AffineClip, Edge, EdgeFilter, Item
 from t4dm.t4dx.operators import add, assign, scale
 
 DIM = 4
-KINDS = ("RELATES_TO", "CAUSES", "MERGED_FROM", "DERIVED_FROM")
+KINDS = ("RELATES_TO", "CAUSES", "MERGED_FROM", "DERIVED_FROM", "DEPENDS_ON", "CONSOLIDATED_INTO")
 SESSIONS = ("", "a", "b")
 Write = Callable[["World", Any], None]
 WRITES: dict[str, tuple[Write, int]] = {}
@@ -74,14 +74,17 @@ def swarm(rng: random.Random) -> list[str]:
     return sorted({"insert", *kept})
 
 
-def random_vector(rng: random.Random) -> np.ndarray:
+def random_vector(rng: random.Random, dim: int = DIM) -> np.ndarray:
     """Few values, so that vectors repeat, oppose each other and vanish."""
-    return np.array([rng.choice((-1.0, 0.0, 0.5, 1.0)) for _ in range(DIM)], np.float32)
+    return np.array([rng.choice((-1.0, 0.0, 0.5, 1.0)) for _ in range(dim)], np.float32)
 
 
 def random_item(world: World, item_id: str) -> Item:
     """An item with every field set one way or another."""
     rng, times = world.rng, {}
+    old = world.model.current(item_id)
+    home = rng.choice(("default", *sorted(world.model.collections))) if old is None else old.collection
+    dim = world.model.collections.get(home, (DIM, ""))[0]
     if rng.random() < 0.7:
         times["event_time"] = float(rng.randrange(100))
     if rng.random() < 0.5:
@@ -90,13 +93,14 @@ def random_item(world: World, item_id: str) -> Item:
     return Item(
         id=item_id,
         content=rng.choice(("", "ä ö", f"content {rng.randrange(1000)}")),
-        vector=random_vector(rng) if rng.random() < 0.8 else None,
+        vector=random_vector(rng, dim) if rng.random() < 0.8 else None,
         type=rng.choice(("episodic", "semantic", "procedural")),
         session=rng.choice(SESSIONS),
         kappa=rng.choice((0.0, 0.25, 1.0)),
         importance=rng.random(),
         access_count=rng.randrange(3),
         metadata=random_metadata(rng),
+        collection=home,
         **times,
     )
 
