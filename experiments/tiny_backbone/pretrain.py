@@ -136,6 +136,7 @@ def main(path: str, only: str = "") -> None:
     if only != "--measure":
         pretrain(recipe, train_text)
     tokenizer, model = AutoTokenizer.from_pretrained(recipe["out"]), load(recipe["out"])
+    save(model, tokenizer, Path(recipe["out"]))  # in the form in which it is loaded, whatever made it
     train, held = (np.array(tokenizer(text)["input_ids"]) for text in (train_text, held_text))
     encoder = window_encoder(recipe, lambda text: tokenizer(text)["input_ids"])
     vocab, length = recipe["vocab_size"], recipe["length"]
