@@ -56,7 +56,7 @@ def follow(fs: FileSystem, folder: str, seen: Seen, seal: Seal | None = None) ->
         if manifest.versions(fs, folder)[-1:] == [seen.manifest.version]:
             chain = LogChain(fs, folder, old.place.file_id, seal=seal, place=old.place)
             if chain.reader.info == old.info:
-                tail = replay.replay(state, chain)
+                tail = chain.pause(replay.replay(state, chain))
                 tail = tail._replace(used=old.used | tail.used)
                 return Seen(seen.manifest, Recovered(state, tail))
     return recover(fs, folder, seen.manifest, seal)

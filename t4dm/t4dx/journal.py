@@ -218,10 +218,12 @@ class Journal:
 
     def _finish(self) -> None:
         with self._file_lock, self._lead(), contextlib.suppress(OSError):
-            if not self._marked:
+            fresh = not self._marked
+            if fresh:
                 self.log.append(Kind.MARKER, self._appended + 1, 0, self.durable)
                 self._marked = True
-            self.log.trim()
+            if not self.log.trim() and fresh:
+                self.log.sync()
             if self._spare:
                 self._fs.unlink(f"{self.folder}/{wal.wal_name(self._spare)}")
 

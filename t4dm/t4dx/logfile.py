@@ -91,12 +91,14 @@ class LogWriter:
         self._file.truncate(mark.size)
         self.size, self.mac, self._allocated, self.intact = *mark, mark.size, True
 
-    def trim(self) -> None:
-        """Give back what was allocated ahead, and make the file durable with its size."""
-        if self._allocated > self.size and self._fs.size(self.path) > self.size:
-            self._file.truncate(self.size)
-            self._allocated = self.size
+    def trim(self) -> bool:
+        """Give back what was allocated ahead, and make the file durable with its size; False for nothing."""
+        if self._fs.size(self.path) <= self.size:
+            return False
+        self._file.truncate(self.size)
+        self._allocated = self.size
         self._fs.sync_file(self.path)
+        return True
 
     def sync(self) -> None:
         """fdatasync what was appended so far."""

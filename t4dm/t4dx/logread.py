@@ -62,7 +62,7 @@ class LogReader:
         self, source: Source, path: str, *, seal: Seal | None = None, place: Place | None = None
     ) -> None:
         self._source, self._path, self._seal = source, path, seal
-        self._start, self._window = 0, memoryview(b"")
+        self._start, self._window, self._ahead = 0, memoryview(b""), WINDOW // 16
         header = source(0, wal.FILE_HEADER)
         self.info = wal.read_header(header, path, seal)
         self._rest = _trailer(seal)
@@ -141,7 +141,8 @@ class LogReader:
     def _take(self, at: int, size: int) -> memoryview | None:
         offset = at - self._start
         if offset < 0 or offset + size > len(self._window):
-            self._start, self._window = at, memoryview(self._source(at, max(size, WINDOW)))
+            self._start, self._window = at, memoryview(self._source(at, max(size, self._ahead)))
+            self._ahead = min(2 * self._ahead, WINDOW)
             offset = 0
         return self._window[offset : offset + size] if offset + size <= len(self._window) else None
 
@@ -182,13 +183,19 @@ class LogChain:
             raise CorruptionError(
                 self.path, f"damaged at byte {reader.at}, below LSN {known} that was synced"
             )
+        tail = self.pause(end)
         later = [number for number in log_ids(self._fs, self._folder) if number > reader.info.file_id]
         for number in later:
             self._check_leftover(number, reader.at)
-        marked = reader.kind in (None, Kind.MARKER) and not torn
-        used = self._used | {end.file_id: end.at}
-        place = Place(end.file_id, end.at, end.lsn, end.mac, known)
-        return Tail(place, reader.info, torn, marked, used, tuple(later))
+        marked = tail.marked and not torn
+        return tail._replace(
+            place=end._replace(durable=known), torn=torn, marked=marked, leftover=tuple(later)
+        )
+
+    def pause(self, end: Place) -> Tail:
+        """The place to go on from, without a look at what lies behind it: a writer may be writing there."""
+        marked = self.reader.kind in (None, Kind.MARKER)
+        return Tail(end, self.reader.info, 0, marked, self._used | {end.file_id: end.at}, ())
 
     def _follow(self, record: Record, before: bytes) -> None:
         old = self.reader.info

@@ -30,7 +30,8 @@ def recover(fs: FileSystem, folder: str, manifest: Manifest, seal: Seal | None =
     collections = Collections(manifest.collections)
     state = State(collections=collections, types=types, segments=drafts, lsn=manifest.flushed_lsn)
     deltas.Loader(state).apply([deltas.read(fs, folder, entry) for entry in manifest.deltas])
-    return Recovered(state, replay.replay(state, replay.open_chain(fs, folder, manifest, seal)))
+    chain = replay.open_chain(fs, folder, manifest, seal)
+    return Recovered(state, chain.tail(replay.replay(state, chain)))
 
 
 def sweep(fs: FileSystem, folder: str, manifest: Manifest) -> bool:

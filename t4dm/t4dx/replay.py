@@ -5,7 +5,7 @@ from __future__ import annotations
 from t4dm.errors import CorruptionError
 from t4dm.t4dx import ops, wal
 from t4dm.t4dx.fs import FileSystem
-from t4dm.t4dx.logread import LogChain, Tail
+from t4dm.t4dx.logread import LogChain, Place, Tail
 from t4dm.t4dx.manifest import Manifest
 from t4dm.t4dx.seal import Seal
 from t4dm.t4dx.state import State
@@ -22,20 +22,22 @@ def open_chain(fs: FileSystem, folder: str, manifest: Manifest, seal: Seal | Non
     return chain
 
 
-def replay(state: State, chain: LogChain) -> Tail:
-    """Apply whole batches and committed transactions that the state does not hold yet."""
+def replay(state: State, chain: LogChain) -> Place:
+    """Apply whole batches and committed transactions that the state does not hold yet; returns the place
+    behind them.
+    """
     while (record := chain.next()) is not None:
         if record.kind is Kind.BATCH:
             _apply(state, record, chain.path)
         elif record.kind is Kind.BEGIN:
             if not chain.reader.transaction_ends():
-                return chain.tail(chain.edge)
+                return chain.edge
             new = False
             while (part := chain.next()) is not None and part.kind is Kind.PART:
                 new = _apply(state, part, chain.path) if part.ops else new and _go_on(state, part, chain.path)
         elif record.kind is not Kind.MARKER:
             raise chain.reader.misplaced(record)
-    return chain.tail(chain.reader.place)
+    return chain.reader.place
 
 
 def check_logs(fs: FileSystem, folder: str, manifest: Manifest, seal: Seal | None = None) -> Tail:

@@ -73,7 +73,7 @@ def read_logs(fs: FileSystem, folder: str, found: Manifest, seal: Seal | None, s
     except CorruptionError as error:
         return LogLoss(str(error).partition(";")[0], _bytes_behind(fs, folder, found.wal_id, 0), 0)
     try:
-        replay.replay(state, chain)
+        chain.tail(replay.replay(state, chain))
     except (CorruptionError, LookupError) as error:
         at, number = chain.edge.at, chain.edge.file_id
         behind = _bytes_behind(fs, folder, number, at)
