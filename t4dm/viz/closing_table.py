@@ -47,7 +47,7 @@ def closing_table(summary: dict[str, Any]) -> Table:
 def _text(cell: Cell | None) -> str:
     if cell is None:
         return NONE
-    half = f" ±{50 * (cell.high - cell.low):.1f}" if cell.has_interval else ""
+    half = f"±{50 * (cell.high - cell.low):.1f}" if cell.has_interval else ""
     return f"{100 * cell.mean:.1f}{half}"
 
 

@@ -26,7 +26,7 @@ def test_arms_and_distances_with_intervals_then_chance(summary: dict[str, Any]) 
     memory = next(cells(line) for line in lines if line.startswith("│ memory"))
     chance = next(cells(line) for line in lines if line.startswith("│ chance"))
     assert head[1:] == ["1", "2", "4", "8", "16"]
-    assert memory[-1] == "91.4 ±2.1"
+    assert memory[-1] == "91.4±2.1"
     assert chance[1:] == ["3.1"] * 5
     arms = [cells(line)[0] for line in lines if "±" in line]
     assert arms == [
@@ -38,6 +38,15 @@ def test_arms_and_distances_with_intervals_then_chance(summary: dict[str, Any]) 
         "LoRA only",
         "frozen",
     ]
+
+
+def test_five_distances_fit_a_terminal_of_80_columns(summary: dict[str, Any]) -> None:
+    for distance in summary["recall"]["memory"]:
+        summary["recall"]["memory"][distance] = {"mean": 1.0, "ci": [0.962, 1.0], "n": 98}
+    text = printed(summary, width=80)
+    assert text.count("100.0±1.9") == 5
+    assert "\u2026" not in text
+    assert max(map(len, text.splitlines())) <= 80
 
 
 def test_the_lines_below_name_loss_items_kappa_time_and_memory(summary: dict[str, Any]) -> None:
