@@ -10,7 +10,10 @@ from typer.testing import CliRunner
 from t4dm import cli
 
 GROUPS = {"configs": ("ls", "show", "check", "copy"), "runs": ("ls", "show", "diff", "report")}
-GROUPS["store"] = ("stats", "get", "scan")
+GROUPS["store"] = (
+    *("stats", "get", "scan", "search", "timeline", "verify", "repair"),
+    *("backup", "restore", "export", "import", "compact"),
+)
 PLAIN = ("train", "evaluate", "generate", "sleep", "study", "doctor")
 LOOK = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
 

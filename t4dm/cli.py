@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from t4dm.cli_store import store_app
 from t4dm.errors import T4DMError
 
 app = typer.Typer(
@@ -23,7 +24,6 @@ configs_app = typer.Typer(
     no_args_is_help=True, help="Look at the configs. Example: t4dm configs ls experiment"
 )
 runs_app = typer.Typer(no_args_is_help=True, help="Look at run folders. Example: t4dm runs ls")
-store_app = typer.Typer(no_args_is_help=True, help="Look into a store. Example: t4dm store stats RUN/store")
 app.add_typer(configs_app, name="configs")
 app.add_typer(runs_app, name="runs")
 app.add_typer(store_app, name="store")
@@ -191,46 +191,6 @@ def runs_report(run: Annotated[Path, typer.Argument(help="a run folder")]) -> No
     typer.echo(run_verbs.report(run))
 
 
-@store_app.command("stats")
-def store_stats(path: Annotated[Path, typer.Argument(help="a store's folder")]) -> None:
-    """Print counts, sizes and the log sequence number of a store.
-
-    Example: t4dm store stats outputs/train/first_night/RUN/store
-    """
-    from t4dm.apps import store_verbs
-
-    typer.echo(store_verbs.stats(path))
-
-
-@store_app.command("get")
-def store_get(
-    path: Annotated[Path, typer.Argument(help="a store's folder")],
-    id: Annotated[str, typer.Argument(help="an item's id, as `scan` prints it")],
-) -> None:
-    """Print one item and its edges.
-
-    Example: t4dm store get outputs/train/first_night/RUN/store ITEM
-    """
-    from t4dm.apps import store_verbs
-
-    typer.echo(store_verbs.get(path, id))
-
-
-@store_app.command("scan")
-def store_scan(
-    path: Annotated[Path, typer.Argument(help="a store's folder")],
-    limit: Annotated[int, typer.Option(help="how many items")] = 20,
-    type: Annotated[str, typer.Option(help="episodic, semantic or procedural; all where left out")] = "",
-) -> None:
-    """Print items, the newest first: id, type, kappa, content.
-
-    Example: t4dm store scan outputs/train/first_night/RUN/store --limit 5 --type semantic
-    """
-    from t4dm.apps import store_verbs
-
-    store_verbs.scan(path, limit=limit, type=type)
-
-
 @app.command()
 def doctor() -> None:
     """Print versions, devices, free memory and disk, and which experiments fit this machine.
@@ -248,7 +208,7 @@ def main() -> None:
         app()
     except T4DMError as error:
         sys.stderr.write(f"t4dm: {error}\n")
-        raise SystemExit(1) from None
+        raise SystemExit(getattr(error, "exit_code", 1)) from None
     except BrokenPipeError:  # `t4dm runs ls | head`
         sys.stderr.close()
         raise SystemExit(1) from None

@@ -353,8 +353,9 @@ class StoreLockedError(StoreError):
     """Another process, or another handle of this one, writes to the store."""
 
     def __init__(self, path: str, owner: str) -> None:
+        self.owner = owner or "another process"
         super().__init__(
-            f"the store {path} is open for writing by {owner or 'another process'}; close it there, "
+            f"the store {path} is open for writing by {self.owner}; close it there, "
             "or open it for reading: T4DX.open(path, read_only=True)"
         )
 
@@ -688,3 +689,26 @@ class RepairError(StoreError):
             f"the store {path} cannot be repaired ({problem}); nothing was deleted, "
             f"restore a backup: t4dm store restore BACKUP NEW"
         )
+
+
+class UsageError(T4DMError):
+    """What was typed after a verb cannot be meant; the message ends with what can."""
+
+    exit_code = 2
+
+
+class StoreBusyError(T4DMError):
+    """A verb that writes met a store that another process has open for writing."""
+
+    def __init__(self, path: str, owner: str) -> None:
+        super().__init__(
+            f"the store {path} is open for writing by {owner}; close it there, "
+            "or use a verb that only reads: stats, get, scan, search, timeline, verify, backup, export"
+        )
+
+
+class StoreDamagedError(T4DMError):
+    """A verb met a store whose files are not what was written."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{problem}; see what can be saved: t4dm store repair {path} --dry-run")

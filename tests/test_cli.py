@@ -21,7 +21,8 @@ VERBS = [
     *(["train"], ["evaluate"], ["generate"], ["sleep"], ["study"], ["doctor"]),
     *(["configs", verb] for verb in ("ls", "show", "check", "copy")),
     *(["runs", verb] for verb in ("ls", "show", "diff", "report")),
-    *(["store", verb] for verb in ("stats", "get", "scan")),
+    *(["store", verb] for verb in ("stats", "get", "scan", "search", "timeline", "verify", "repair")),
+    *(["store", verb] for verb in ("backup", "restore", "export", "import", "compact")),
 ]
 Cli = Callable[..., tuple[int, str, str]]
 WIDE = {"COLUMNS": "200", "NO_COLOR": "1"}

@@ -42,10 +42,11 @@ def in_configs() -> Iterator[tuple[str, str]]:
 
 
 def in_help() -> Iterator[tuple[str, str]]:
-    for example in re.findall(
-        r"^\s+(?:Example|Sweep|Go on): (t4dm .*)$", (ROOT / "t4dm/cli.py").read_text(), re.M
-    ):
-        yield "--help", example
+    for file in ("t4dm/cli.py", "t4dm/cli_store.py"):
+        for example in re.findall(
+            r"^\s+(?:Example|Sweep|Go on): (t4dm .*)$", (ROOT / file).read_text(), re.M
+        ):
+            yield "--help", example
 
 
 SHOWN = sorted({*on_pages(), *in_configs(), *in_help()})

@@ -16,7 +16,7 @@ ROWS = {
     3: "model sleep persistence biology",
     4: "data training",
     5: "studies evaluation viz integrations migration",
-    6: "apps cli config",
+    6: "apps cli cli_store config",
 }
 ROW = {wing: row for row, wings in ROWS.items() for wing in wings.split()}
 INSIDE_A_ROW = {
@@ -25,11 +25,13 @@ INSIDE_A_ROW = {
     ("apps", "config"),
     ("cli", "config"),
     ("cli", "apps"),
+    ("cli", "cli_store"),
+    ("cli_store", "apps"),
 }
 HOMES = {
     "hydra": "apps cli config",
     "omegaconf": "apps cli config",
-    "typer": "cli",
+    "typer": "cli cli_store",
     "lightning": "training data",
     "transformers": "backbone",
     "peft": "backbone",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import heapq
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
 from t4dm.t4dx.reader import Reader
 from t4dm.t4dx.state import Version
 from t4dm.t4dx.tables import Array
-from t4dm.t4dx.types import Edge, EdgeType, Item
+from t4dm.t4dx.types import Edge, EdgeType, Item, Lsn
 
 Place = tuple[int, int, int]  # sequence number, view, row
 
@@ -45,16 +46,25 @@ def edge_versions(
     return [edge for _, edge in ordered if edge_type is None or str(edge.type) == str(edge_type)]
 
 
-def edge_versions_at(reader: Reader, item_id: str) -> list[Edge]:
-    """All versions of the edges that start or end at an item, oldest first."""
-    version = reader._read()
-    found: dict[tuple[int, int], Edge] = {}
-    for number, view in enumerate(version.views):
-        for incoming in (False, True):
-            for row in view.source.edge_rows(item_id, incoming=incoming):
-                if row < view.m and view.edges["alive"][row]:
-                    found[number, row] = view.edge(row, version.types)
-    return sorted(found.values(), key=lambda edge: (edge.record_time, edge.source, edge.target, edge.type))
+class Written(NamedTuple):
+    """A version and the LSN of the write that made it."""
+
+    lsn: Lsn
+    version: Item | Edge
+
+
+def life_of(reader: Reader, item_id: str) -> list[Written]:
+    """All versions of an item and of the edges that start or end at it, in the order of their writes."""
+    version, found = reader._read(), list[Written]()
+    for view in version.views:
+        for row in view.source.rows_of(item_id):
+            if row < view.n and view.items["alive"][row]:
+                found.append(Written(int(view.items["seq"][row]), view.item(row, version.collections)))
+        ends = (view.source.edge_rows(item_id, incoming=incoming) for incoming in (False, True))
+        for row in sorted({row for side in ends for row in side}):
+            if row < view.m and view.edges["alive"][row]:
+                found.append(Written(int(view.edges["seq"][row]), view.edge(row, version.types)))
+    return sorted(found, key=lambda written: written.lsn)
 
 
 def _in_order(version: Version, kind: str, *, past: bool) -> Iterator[Place]:

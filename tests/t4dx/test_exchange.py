@@ -22,7 +22,7 @@ from t4dm.errors import (
 from t4dm.t4dx import T4DX, Edge, Item, Options
 from t4dm.t4dx.exchange import edge_of, item_of, item_row, plain_item_of
 from t4dm.t4dx.export import export_store
-from t4dm.t4dx.history import all_edges, all_items, edge_versions, edge_versions_at
+from t4dm.t4dx.history import all_edges, all_items, edge_versions, life_of
 from t4dm.t4dx.imports import Imported, default_collection, import_store
 
 OS = Options(durability="os")
@@ -226,7 +226,11 @@ def test_versions_of_one_key_come_in_order(tmp_path: Path) -> None:
         )
         assert [edge.weight for edge in edge_versions(store, "a", "b", "CAUSES")] == [0.1, 0.2]
         assert len(edge_versions(store, "a", "b")) == 3
-        assert [edge.weight for edge in edge_versions_at(store, "b")] == [0.1, 0.2, 0.3]
+        life = life_of(store, "a")
+        assert [(lsn, getattr(one, "weight", None)) for lsn, one in life] == [
+            *((1, None), (2, 0.1), (3, None), (4, 0.2), (4, 0.3))
+        ]
+        assert len(life_of(store, "b")) == 3
 
 
 def test_collections_and_edge_types_come_along(tmp_path: Path) -> None:
