@@ -94,6 +94,30 @@ def test_a_command_that_is_shown_works(where: str, command: str) -> None:
         assert help_text.exit_code == 0, help_text.output
 
 
+def examples(page: Path) -> Iterator[tuple[str, str]]:
+    """Python blocks, and the `t4dm store` lines of shell blocks, in the order of the page."""
+    for language, block in FENCE.findall(page.read_text(encoding="utf-8")):
+        if language == "python":
+            yield "python", block
+        elif language == "bash":
+            yield from (("t4dm", command) for command in COMMAND.findall(block) if "t4dm store" in command)
+
+
+def test_every_example_of_the_store_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {}
+    ran = {"python": 0, "t4dm": 0}
+    for kind, text in examples(ROOT / "docs/t4dx.md"):
+        if kind == "python":
+            exec(compile(text, "docs/t4dx.md", "exec"), names)
+        else:
+            done = CliRunner().invoke(cli.app, shlex.split(text)[1:])
+            assert done.exit_code == 0, f"{text}: {done.output} {done.exception}"
+        ran[kind] += 1
+    assert ran["python"] >= 7
+    assert ran["t4dm"] >= 10
+
+
 def test_the_cheap_commands_of_the_readme_run(monkeypatch: pytest.MonkeyPatch) -> None:
     cheap = [
         command for where, command in SHOWN if where == "README.md" and command.startswith("t4dm configs ls")

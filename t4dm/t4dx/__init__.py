@@ -1,12 +1,16 @@
 """T4DX: an embedded bitemporal vector and graph store. numpy and msgpack only; it knows nothing of brains."""
 
+from t4dm.t4dx.backup import backup_store, restore_store
 from t4dm.t4dx.edge_reads import Neighbour
 from t4dm.t4dx.engine import T4DX
+from t4dm.t4dx.export import export_store
 from t4dm.t4dx.facets import Facet
 from t4dm.t4dx.filters import EdgeFilter, Filter
+from t4dm.t4dx.imports import Imported, import_store
 from t4dm.t4dx.operators import AffineClip
 from t4dm.t4dx.predicates import F, Predicate
 from t4dm.t4dx.reader import Reader
+from t4dm.t4dx.repair import RepairReport, repair_store
 from t4dm.t4dx.transaction import Transaction
 from t4dm.t4dx.types import (
     BOTH,
@@ -29,7 +33,7 @@ from t4dm.t4dx.types import (
     new_id,
 )
 from t4dm.t4dx.undo import TransactionInfo
-from t4dm.t4dx.verify import Report, verify_store
+from t4dm.t4dx.verify import Report, verify_folder, verify_store
 
 __all__ = [
     "BOTH",
@@ -50,6 +54,7 @@ __all__ = [
     "Filter",
     "Hit",
     "Hits",
+    "Imported",
     "Item",
     "Lsn",
     "Neighbour",
@@ -58,9 +63,16 @@ __all__ = [
     "Paths",
     "Predicate",
     "Reader",
+    "RepairReport",
     "Report",
     "Transaction",
     "TransactionInfo",
+    "backup_store",
+    "export_store",
+    "import_store",
     "new_id",
+    "repair_store",
+    "restore_store",
+    "verify_folder",
     "verify_store",
 ]
