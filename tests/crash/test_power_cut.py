@@ -19,7 +19,8 @@ MODES = ("all", "synced", "some")
 
 
 def options(durability: str) -> Options:
-    return Options(durability=durability, memtable_items=10, max_deltas=2, max_segments=2, txn_part_bytes=200)
+    sizes = {"memtable_items": 10, "max_deltas": 2, "max_segments": 2, "txn_part_bytes": 200}
+    return Options(durability=durability, idle_marker=0, **sizes)
 
 
 def work(

@@ -178,8 +178,10 @@ def test_the_kappa_histogram_has_twenty_bins_of_0_05(memory: Memory, make_item) 
 
 
 def _evening(fs: SimulatedFileSystem, make_item) -> T4DX:
-    # "sync" needs no background thread, which would outlive the crash.
-    store = T4DX.open("/s", dim=32, clock=lambda: NOW, fs=fs, options=Options(durability="sync"))
+    # "sync" without a marker needs no background thread, which would outlive the crash.
+    store = T4DX.open(
+        "/s", dim=32, clock=lambda: NOW, fs=fs, options=Options(durability="sync", idle_marker=0)
+    )
     _fill(store, make_item)
     store.flush()
     return store

@@ -117,7 +117,8 @@ def test_an_unknown_operation_is_refused() -> None:
 def written(count: int, *, durability: str) -> tuple[SimulatedFileSystem, list[int]]:
     """A log of inserts in a store that was killed, and the size of the file after each."""
     fs = SimulatedFileSystem()
-    store = T4DX.open("store", dim=DIM, options=Options(durability=durability), clock=lambda: 5.0, fs=fs)
+    options = Options(durability=durability, idle_marker=0)
+    store = T4DX.open("store", dim=DIM, options=options, clock=lambda: 5.0, fs=fs)
     sizes = [store.stats()["wal_bytes"]]
     for number in range(count):
         store.insert(Item(id=f"i{number}", content="c" * number))

@@ -246,7 +246,7 @@ def test_a_half_written_record_that_cannot_be_cut_off_stops_the_store() -> None:
 
 def test_after_a_failed_fsync_the_store_only_reads() -> None:
     fs = SimulatedFileSystem()
-    store = fresh(fs, durability="sync")
+    store = fresh(fs, durability="sync", idle_marker=0)
     store.insert(Item(id="a"))
     fs.fail_at, fs.error = fs.calls + 2, errno.EIO  # the append passes, its fsync fails
     with pytest.raises(
