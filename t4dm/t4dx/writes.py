@@ -84,6 +84,15 @@ class Writes(ABC):
             ]
         )
 
+    def update_many(self, ids: Iterable[str], **fields: Any) -> Lsn:
+        """Set the same fields of several items, in one record; see `update_fields`."""
+        names = list(dict.fromkeys(ids))
+        owner = f"the {len(names)} items"
+        values = {name: door.check_field(name, value, owner=owner) for name, value in fields.items()}
+        return self._submit(
+            [SetField(name, names, [value] * len(names)) for name, value in values.items()] if names else []
+        )
+
     def merge_kappa(self, ids: Iterable[str], eta: float) -> Lsn:
         """kappa += eta*(1 - kappa) for each id, as an operator: repeated merges approach 1, never pass it."""
         operator = approach_one(door.check_unit("eta", eta, owner="merge_kappa"))

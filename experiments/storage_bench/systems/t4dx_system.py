@@ -57,9 +57,7 @@ class Adapter(GraphSystem):
         self.store.update_fields(self._ids[num], kappa=kappa)
 
     def update_first(self, count: int, kappa: float) -> None:
-        with self.store.transaction() as tx:
-            for item_id in self._ids[:count]:
-                tx.update_fields(item_id, kappa=kappa)
+        self.store.update_many(self._ids[:count], kappa=kappa)
 
     def get(self, num: int) -> Answer:
         item = self.store.get(self._ids[num])

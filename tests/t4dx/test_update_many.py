@@ -1,0 +1,91 @@
+"""One field of many items, in one record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from t4dm.errors import ItemError, ItemNotFoundError
+from t4dm.t4dx import T4DX, Item
+
+
+@pytest.fixture
+def store(tmp_path: Path):
+    with T4DX.open(tmp_path / "s", dim=2) as opened:
+        opened.insert_many([Item(id=f"m{n}", kappa=n / 8) for n in range(4)])
+        opened.flush()
+        opened.insert_many([Item(id=f"m{n}", kappa=n / 8) for n in range(4, 8)])
+        yield opened
+
+
+def kappas(store: T4DX) -> list[float]:
+    return [item.kappa for item in store.get_many(f"m{n}" for n in range(8))]
+
+
+def test_all_named_items_get_the_value_and_no_other(store: T4DX) -> None:
+    before = store.lsn
+    store.update_many(["m1", "m6", "m3"], kappa=0.9)
+    assert kappas(store) == [0.0, 0.9, 0.25, 0.9, 0.5, 0.625, 0.9, 0.875]
+    assert store.lsn == before + 1
+
+
+def test_several_fields_and_an_id_twice(store: T4DX) -> None:
+    store.update_many(["m2", "m2", "m5"], kappa=0.1, metadata={"seen": True}, type="semantic")
+    for name in ("m2", "m5"):
+        item = store.get(name)
+        assert (item.kappa, item.metadata, item.type) == (0.1, {"seen": True}, "semantic")
+
+
+def test_it_is_there_after_a_reopen_with_and_without_a_flush(store: T4DX) -> None:
+    store.update_many([f"m{n}" for n in range(0, 8, 2)], kappa=0.75)
+    store.flush()
+    store.update_many(["m0", "m7"], kappa=0.5)
+    store.close()
+    with T4DX.open(store.path) as again:
+        assert kappas(again) == [0.5, 0.125, 0.75, 0.375, 0.75, 0.625, 0.75, 0.5]
+
+
+def test_one_unknown_item_changes_nothing(store: T4DX) -> None:
+    before = kappas(store)
+    with pytest.raises(ItemNotFoundError, match="m9"):
+        store.update_many(["m1", "m9"], kappa=0.9)
+    assert kappas(store) == before
+
+
+def test_a_wrong_value_is_refused_for_all(store: T4DX) -> None:
+    with pytest.raises(ItemError, match=r"kappa of the 2 items is 1\.5; it lies in \[0, 1\], clip it first"):
+        store.update_many(["m1", "m2"], kappa=1.5)
+    with pytest.raises(ItemError, match="'content' of the 1 items cannot be updated in place"):
+        store.update_many(["m1"], content="new")
+
+
+def test_an_older_snapshot_keeps_the_old_values(store: T4DX) -> None:
+    snapshot = store.snapshot()
+    store.update_many(["m0", "m4"], kappa=1.0)
+    assert (snapshot.get("m0").kappa, snapshot.get("m4").kappa) == (0.0, 0.5)
+    assert (store.get("m0").kappa, store.get("m4").kappa) == (1.0, 1.0)
+
+
+def test_no_items_is_no_write(store: T4DX) -> None:
+    before = store.lsn
+    assert store.update_many([], kappa=0.5) == before
+    assert store.lsn == before
+
+
+def test_in_a_transaction_it_sees_what_came_before(store: T4DX) -> None:
+    with store.transaction() as tx:
+        tx.insert(Item(id="m8", kappa=0.0))
+        tx.update_many(["m8", "m0"], kappa=0.3)
+    assert (store.get("m8").kappa, store.get("m0").kappa) == (0.3, 0.3)
+
+
+def test_an_item_that_the_same_transaction_replaced_is_updated_in_its_new_version(store: T4DX) -> None:
+    """The check finds the flushed version, the operation must find the one inserted meanwhile."""
+    with store.transaction() as tx:
+        tx.update_fields("m1", kappa=0.2)
+        tx.insert(Item(id="m1", kappa=0.4, content="again"))
+        tx.update_many(["m1", "m2"], kappa=0.6)
+    item = store.get("m1")
+    assert (item.kappa, item.content) == (0.6, "again")
+    assert store.history("m1")[1].kappa == 0.2
