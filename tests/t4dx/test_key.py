@@ -176,6 +176,18 @@ def test_a_log_spliced_in_from_another_life_of_the_same_store_is_refused() -> No
         ids(broken)
 
 
+def test_an_unsigned_log_in_a_signed_store_is_refused() -> None:
+    fs, plain = two_logs(), SimulatedFileSystem()
+    opened(plain, key=None).close()
+    fs._file(log(1)).data[:] = plain.read(log(1))
+    with pytest.raises(CorruptionError, match="names another algorithm"):
+        ids(fs)
+    fs = two_logs()
+    fs._file(log(1)).data[wal.FILE_HEADER - 1] ^= 1
+    with pytest.raises(CorruptionError, match="header is not signed with this key"):
+        ids(fs)
+
+
 def test_an_edited_manifest_is_refused_although_its_checksum_was_made_right() -> None:
     fs = two_logs()
     found = manifest.load(fs, "store", Seal(KEY))

@@ -245,6 +245,48 @@ def test_a_rotation_whose_sync_fails_poisons_the_store() -> None:
     assert step > 9
 
 
+def test_a_disk_that_is_full_for_a_moment_during_a_rotation_stops_only_the_rotation() -> None:
+    full = 0
+    for step in range(1, 30):
+        fs = SimulatedFileSystem()
+        store = opened(fs)
+        store.insert(Item(id="a"))
+        fs.fail_at, fs.error = fs.calls + step, errno.ENOSPC
+        try:
+            journal(store).rotate()
+        except StorePoisonedError:  # an fsync of what was acknowledged failed: nobody knows what is there
+            assert fs.log[-1] == f"fdatasync {log(1)}"
+            assert ids(fs.after_crash("all")) == "a"
+            continue
+        except StoreFullError:
+            full += 1
+        else:
+            break
+        store.insert(Item(id="b"))
+        assert journal(store).rotate().first_lsn == 3
+        store.insert(Item(id="c"))
+        assert ids(fs.after_crash("all")) == "abc"
+    assert full > 5
+
+
+def test_the_first_record_of_a_new_log_may_be_a_transaction_that_was_torn() -> None:
+    fs = SimulatedFileSystem()
+    options = Options(durability="os", txn_part_bytes=100, idle_marker=0)
+    store = T4DX.open("store", dim=2, options=options, fs=fs)
+    store.insert(Item(id="a"))
+    journal(store).rotate()
+    with store.transaction() as tx:
+        for n in range(6):
+            tx.insert(Item(id=f"{n}", content="x" * 60))
+    found = fs.after_crash("all")
+    del found._file(log(2)).data[journal(store).size - 5 :]
+    with opened(found) as again:
+        assert [item.id for item in again.scan()] == ["a"]
+        assert journal(again).logs()[wal.wal_name(2)] == wal.FILE_HEADER
+        again.insert(Item(id="b"))
+    assert ids(found) == "ab"
+
+
 def test_a_damaged_commit_of_an_acknowledged_transaction_is_refused() -> None:
     fs = SimulatedFileSystem()
     options = Options(durability="os", txn_part_bytes=100, idle_marker=0)

@@ -38,7 +38,9 @@ def read(data: bytes) -> tuple[list[int], Tail]:
     return found, chain.tail(chain.reader.place)
 
 
-def test_a_record_is_36_bytes_longer_than_its_payload() -> None:
+def test_a_header_is_120_bytes_and_a_record_36_longer_than_its_payload() -> None:
+    # magic 8, version 2, algorithm 2, ids and lsn 3 * 8, salts 2 * 8, macs 2 * 32, crc 4: 120
+    assert wal.FILE_HEADER == len(wal.file_header(wal.WalInfo(1, 0, 1, SALT))) == 120
     # magic 2, version 1, kind 1, length 4, lsn 8, ops 4, durable 8, header crc 4, record crc 4: 36
     assert len(record(1, payload=b"")) == 36
     assert len(record(1, payload=b"payload")) == 43
@@ -199,6 +201,28 @@ def test_a_second_session_also_ends_its_log_with_a_marker() -> None:
     broken[start + 60] ^= 1
     with pytest.raises(CorruptionError, match="below LSN 2"):
         reopened(fs, bytes(broken))
+
+
+@pytest.mark.parametrize(
+    ("records", "words"),
+    [
+        ([(wal.Kind.PART, 1, 1)], "a PART record at byte 120 has no place there"),
+        ([(wal.Kind.COMMIT, 1, 0)], "a COMMIT record at byte 120 has no place there"),
+        ([(wal.Kind.BEGIN, 1, 0), (wal.Kind.BATCH, 1, 1)], "a BATCH record at byte 157 has no place"),
+        ([(wal.Kind.BEGIN, 1, 0), (wal.Kind.BEGIN, 1, 0)], "a BEGIN record at byte 157 has no place"),
+        ([(wal.Kind.BATCH, 1, 3)], "the record at byte 120 ends at LSN 3, its content at 0"),
+    ],
+)
+def test_whole_records_in_an_order_that_nobody_writes_are_refused(
+    records: list[tuple[wal.Kind, int, int]], words: str
+) -> None:
+    fs = SimulatedFileSystem()
+    T4DX.open("store", dim=DIM, options=Options(durability="os"), fs=fs).close()
+    salt = wal.read_header(fs.read(LOG)[: wal.FILE_HEADER], LOG).salt
+    for kind, lsn, count in records:  # each with a payload of one byte: no operation
+        fs._file(LOG).data += wal.encode(kind, lsn, count, 0, b"\x90", salt)
+    with pytest.raises(CorruptionError, match=words):
+        T4DX.open("store", fs=fs)
 
 
 def test_a_failed_append_leaves_no_half_record() -> None:
