@@ -5,9 +5,11 @@ the manifest written last.
 from __future__ import annotations
 
 import os
+import time
 
 from t4dm.errors import BackupError, CorruptionError, FolderExistsError, NoBackupError
 from t4dm.t4dx import manifest, replay, wal
+from t4dm.t4dx.beside import PAUSES, listing
 from t4dm.t4dx.fs import FileSystem, OsFileSystem
 from t4dm.t4dx.manifest import Manifest
 from t4dm.t4dx.opening import UNFINISHED
@@ -42,19 +44,21 @@ def backup_store(
     fs, folder, copy = fs or OsFileSystem(), _path(source), _path(target)
     seal = Seal(key) if key is not None else None
     _check_empty(fs, copy)
-    for attempt in range(20):
-        found = manifest.load(fs, folder, seal)
-        if found is None:
-            raise NoBackupError(folder, unfinished=fs.exists(f"{folder}/{UNFINISHED}"))
-        try:
-            tail = replay.check_logs(fs, folder, found, seal)
-            logs = {wal.wal_name(number): used for number, used in tail.used.items()}
-            copy_store(fs, folder, copy, found, logs=logs, seal=seal, link=link)
-            return tail.place.lsn - 1
-        except (FileNotFoundError, CorruptionError):
-            if attempt == 19 or manifest.versions(fs, folder)[-1:] == [found.version]:
-                raise  # otherwise a writer has just replaced the files: take the new ones
-            fs.remove_tree(copy)  # it was empty when this began
+    for pause in (*PAUSES, None):
+        with listing(fs, folder):
+            found = manifest.load(fs, folder, seal)
+            if found is None:
+                raise NoBackupError(folder, unfinished=fs.exists(f"{folder}/{UNFINISHED}"))
+            try:
+                tail = replay.check_logs(fs, folder, found, seal)
+                logs = {wal.wal_name(number): used for number, used in tail.used.items()}
+                copy_store(fs, folder, copy, found, logs=logs, seal=seal, link=link)
+                return tail.place.lsn - 1
+            except (FileNotFoundError, CorruptionError):
+                if pause is None:
+                    raise
+        fs.remove_tree(copy)  # it was empty when this began
+        time.sleep(pause)  # beside a writer a record may look damaged while it is written
     raise BackupError(copy, "the store changed too often meanwhile")
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import time
 import zlib
 from dataclasses import dataclass
 from typing import Final, final
 
 from t4dm.errors import CorruptionError, OptionError, StoreFormatError, StoreMissingError
 from t4dm.t4dx import contradictions, deltas, manifest, recovery, replay
+from t4dm.t4dx.beside import PAUSES, listing
 from t4dm.t4dx.fs import FileSystem, OsFileSystem
 from t4dm.t4dx.manifest import Manifest
 from t4dm.t4dx.seal import Seal
@@ -69,14 +71,24 @@ def verify_store(
     if level not in LEVELS:
         raise OptionError(f"no verify level {level!r}; choose one of {', '.join(LEVELS)}")
     for _ in range(20):
+        report, version = _check(fs, folder, level, live, seal)
+        if report.ok or manifest.versions(fs, folder)[-1:] == [version]:
+            break  # otherwise a writer has replaced the files meanwhile: look at the new ones
+    return report
+
+
+def _check(
+    fs: FileSystem, folder: str, level: str, live: Version | None, seal: Seal | None
+) -> tuple[Report, int]:
+    """One look, and the version of the manifest that it was at."""
+    with listing(fs, folder):
+        newest = max(manifest.versions(fs, folder), default=0) if fs.exists(folder) else 0
         found = _manifest(fs, folder, seal)
         if isinstance(found, str):
-            return Report(level, 1, (found,))
+            return Report(level, 1, (found,)), newest
         problems = _problems(fs, folder, found, level, live, seal)
-        if not problems or manifest.versions(fs, folder)[-1:] == [found.version]:
-            break  # otherwise a writer has replaced the files meanwhile: look at the new ones
-    logs = [name for name in fs.listdir(folder) if name.startswith("wal-")]
-    return Report(level, len(manifest.named_files(found)) + len(logs) + 1, tuple(problems))
+        logs = [name for name in fs.listdir(folder) if name.startswith("wal-")]
+    return Report(level, len(manifest.named_files(found)) + len(logs) + 1, tuple(problems)), found.version
 
 
 def damaged_files(fs: FileSystem, folder: str, found: Manifest, *, checksums: bool) -> dict[str, str]:
@@ -124,14 +136,18 @@ def _problems(
 ) -> list[str]:
     damage = damaged_files(fs, folder, found, checksums=level != "quick")
     problems = [f"{folder}/{name}: {problem}" for name, problem in damage.items()]
-    try:
-        replay.open_chain(fs, folder, found, seal) if level == "quick" else replay.check_logs(
-            fs, folder, found, seal
-        )
-        if level == "deep" and not problems:
-            problems = _rebuild(fs, folder, found, live, seal)
-    except (CorruptionError, FileNotFoundError) as error:
-        problems.append(str(error))
+    for pause in (*PAUSES, None):
+        try:
+            if level == "quick":
+                replay.open_chain(fs, folder, found, seal)
+            else:
+                replay.check_logs(fs, folder, found, seal)
+            rebuilt = _rebuild(fs, folder, found, live, seal) if level == "deep" and not problems else []
+            return problems + rebuilt
+        except (CorruptionError, FileNotFoundError) as error:
+            if pause is None:
+                return [*problems, str(error)]
+            time.sleep(pause)  # beside a writer a record may look damaged while it is written
     return problems
 
 

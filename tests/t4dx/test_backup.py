@@ -17,8 +17,9 @@ from t4dm.errors import (
     NoBackupError,
     StoreMissingError,
 )
-from t4dm.t4dx import T4DX, Edge, Item, Options
+from t4dm.t4dx import T4DX, Edge, Item, Options, new_id
 from t4dm.t4dx.backup import backup_store, restore_store
+from t4dm.t4dx.fs import OsFileSystem
 from t4dm.t4dx.verify import verify_folder, verify_store
 
 OS = Options(durability="os")
@@ -172,3 +173,24 @@ def test_a_signed_store_is_copied_with_its_key(tmp_path: Path) -> None:
     assert verify_folder(tmp_path / "two", "deep", key=key).ok
     with T4DX.open(tmp_path / "two", key=key, read_only=True) as store:
         assert store.get("last") is not None
+
+
+def test_writes_and_flushes_go_on_while_an_open_store_is_copied(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with T4DX.open(tmp_path / "store", dim=4, options=OS, clock=lambda: 5.0) as store:
+        fill(store)
+        before, lsn, real = digest(store), store.lsn, OsFileSystem.link
+
+        def busy(self: OsFileSystem, source: str, target: str) -> None:
+            if target.endswith("item_kappa.npy"):
+                store.insert(Item(id=new_id(np.random.default_rng(store.lsn))))
+                store.compact()
+            real(self, source, target)
+
+        monkeypatch.setattr(OsFileSystem, "link", busy)
+        assert store.backup(tmp_path / "copy") == lsn
+        assert store.count() > len(before[0])
+    monkeypatch.undo()
+    assert answers(tmp_path / "copy") == before
+    assert verify_folder(tmp_path / "store", "deep").ok
