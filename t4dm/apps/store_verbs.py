@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -22,6 +22,9 @@ from t4dm.errors import UnknownItemError, UsageError
 from t4dm.t4dx import T4DX, Edge, Item
 from t4dm.t4dx.exchange import edge_row, item_row
 from t4dm.t4dx.history import Written, life_of
+
+
+_NAMES: Final = ("id", "source", "target", "type")
 
 
 class Page(NamedTuple):
@@ -153,7 +156,7 @@ def _events(written: Written) -> list[dict[str, Any]]:
     kind = row["kind"]
     events = [{"time": version.record_time, "lsn": written.lsn, "event": kind, **row}]
     if version.record_until < math.inf:
-        named = {name: row[name] for name in ("id", "source", "target", "type") if name in row}
+        named: dict[str, Any] = {name: row[name] for name in _NAMES if name in row}
         events.append({"time": version.record_until, "lsn": written.lsn, "event": f"{kind} ended", **named})
     return events
 
