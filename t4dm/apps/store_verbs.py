@@ -23,7 +23,6 @@ from t4dm.t4dx import T4DX, Edge, Item
 from t4dm.t4dx.exchange import edge_row, item_row
 from t4dm.t4dx.history import Written, life_of
 
-
 _NAMES: Final = ("id", "source", "target", "type")
 
 
