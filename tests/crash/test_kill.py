@@ -43,7 +43,7 @@ def run(folder: Path, body: str, *, durability: str = "interval") -> list[str]:
     return child.stdout.split()
 
 
-def test_all_of_2501_acknowledged_inserts_are_back_with_a_flush_threshold_of_1000(tmp_path: Path) -> None:
+def test_2501_acknowledged_inserts_survive_kill_9_with_flush_threshold_1000(tmp_path: Path) -> None:
     body = """
 for number in range(2501):
     store.insert(item(number))
@@ -58,7 +58,9 @@ for number in range(2501):
 
 
 @pytest.mark.parametrize("durability", ["sync", "os"])
-def test_overlays_on_flushed_items_survive_the_next_flush_and_a_kill(tmp_path: Path, durability: str) -> None:
+def test_overlays_on_flushed_items_are_read_and_survive_the_next_flush_and_kill_9(
+    tmp_path: Path, durability: str
+) -> None:
     body = """
 store.insert_many([item(n) for n in range(10)], [Edge("i1", "i2", "RELATES_TO", 0.5)])
 store.flush()
@@ -110,7 +112,7 @@ for number in range(start, start + 6000, 2):
             assert {item.id for item in store.scan()} == {f"i{number}" for number in range(count)}
 
 
-def test_a_kill_after_compaction_loses_none_of_100(tmp_path: Path) -> None:
+def test_compaction_and_kill_9_lose_none_of_100(tmp_path: Path) -> None:
     body = """
 for start in (0, 50):
     store.insert_many([item(n) for n in range(start, start + 50)])

@@ -43,7 +43,7 @@ class Play:
         self.world = World(self.rng, [f"item-{n}" for n in range(pool)])
         self.allowed = swarm(self.rng)
         self.moves = [name for name in sorted(MOVES) if self.rng.random() < 0.8] or sorted(MOVES)
-        self.snapshots: list[tuple[Any, Model, list[float]]] = []
+        self.snapshots: list[tuple[Any, Model]] = []
         self.copies = 0
         self.open(dim=operations.DIM)
 
@@ -179,11 +179,10 @@ def undone_transaction(play: Play) -> None:
 
 @move(3)
 def snapshot(play: Play) -> None:
-    """Keep a snapshot; look again at an older one."""
-    if len(play.snapshots) > 2:
-        taken, model, _ = play.snapshots.pop(0)
+    """Look again at the snapshots that are kept; take another."""
+    for taken, model in play.snapshots:
         play.compare(taken, model, what="a snapshot")
-    play.snapshots.append((play.world.store.snapshot(), play.world.model.copy(), play.times()))
+    play.snapshots = [*play.snapshots[-2:], (play.world.store.snapshot(), play.world.model.copy())]
 
 
 @move(1)
@@ -201,6 +200,7 @@ def backup(play: Play) -> None:
         play.world.store.close()
         play.fs.rename(FOLDER, f"old-{play.copies}")
         play.fs.rename(target, FOLDER)
+        play.fs.sync_dir("")
         play.open()
     else:
         play.fs.remove_tree(target)

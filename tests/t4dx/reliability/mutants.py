@@ -7,7 +7,7 @@ from __future__ import annotations
 import random
 import sys
 
-from reliability.rows import Failure, Runner, Wrong, run, runner_named
+from reliability.rows import Failure, Runner, Wrong, attempt, run, runner_named
 from reliability.sabotage import MUTANTS
 
 
@@ -31,9 +31,13 @@ def killed_by(name: str) -> Failure | None:
     try:
         with chosen.at_work():
             for test, size in chosen.killers:
-                row = run(runner_named(test), seed=77, size=size, stop=True)
-                if row.failures:
-                    return row.failures[0]
+                runner = runner_named(test)
+                if isinstance(size, str):
+                    failures = [found] if (found := attempt(runner, size)[1]) else []
+                else:
+                    failures = run(runner, seed=77, size=size, stop=True).failures
+                if failures:
+                    return failures[0]
     finally:
         forget()
     return None

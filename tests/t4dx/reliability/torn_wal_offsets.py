@@ -151,7 +151,7 @@ def check_one(durability: str, kind: str, at: int, seed: int) -> None:
 
 
 def cases(seed: int, size: int) -> list[str]:
-    """`size` random offsets, and three bytes on each side of each record's edge (0: every offset)."""
+    """`size` random offsets, and twice as many within three bytes of a record's edge; 0: every offset."""
     return [f"{durability},{kind},{seed},{size}" for durability in ("sync", "os") for kind in KINDS]
 
 
