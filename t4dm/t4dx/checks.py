@@ -5,6 +5,7 @@ can fail.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Final
 
 from t4dm.errors import EdgeError, EdgeNotFoundError, ItemError, ItemNotFoundError, TransactionError
 from t4dm.t4dx import resolving
@@ -23,6 +24,7 @@ from t4dm.t4dx.requests import Invalidate, MapWhere, Named, Request, ScaleWhere,
 from t4dm.t4dx.state import State
 
 Key = tuple[str, str, str]
+_PLAIN: Final = (SetField, InsertItems, MapEdges, InsertEdges, MapField, DeleteItems, CloseItems, DeleteEdges)
 
 
 class Plan:
@@ -43,6 +45,8 @@ class Plan:
         return [resolving.remember(self._state, head, ops), *ops] if isinstance(head, Named) else ops
 
     def _resolve(self, request: Request, before: list[Op]) -> list[Op]:
+        if isinstance(request, _PLAIN):
+            return [self._check(request)]
         match request:
             case ScaleWhere():
                 return resolving.scale(self._state, request, before)
@@ -111,7 +115,8 @@ class Plan:
         known = self._edges.get(key)
         if known is not None:
             return known
-        return not self._gone & {key[0], key[1]} and bool(self._state.find_edges(*key))
+        gone = bool(self._gone) and not self._gone.isdisjoint(key[:2])
+        return not gone and bool(self._state.find_edges(*key))
 
     def _need_edge(self, key: Key) -> None:
         if not self._has_edge(key):
@@ -130,7 +135,7 @@ class Plan:
                 self._need_edge((source, target, name))
             else:
                 names[place] = self._only_type(source, target)
-        return replace(request, types=names)
+        return request if names == request.types else replace(request, types=names)
 
     def _only_type(self, source: str, target: str) -> str:
         found = [name for name in self._state.types.names if self._has_edge((source, target, name))]

@@ -226,9 +226,21 @@ _CODES: Final[dict[type[Any], int]] = {
 }
 
 
+_SMALL: Final = 64 * 2**10
+_PACKERS: Final[list[Any]] = []
+"""Making a packer costs more than packing a small operation; each caller takes one out and puts it back."""
+
+
 def pack(ops: list[Op]) -> bytes:
     """The payload of a record."""
-    return bytes(msgpack.packb([_row(op) for op in ops], use_bin_type=True))
+    try:
+        packer = _PACKERS.pop()
+    except IndexError:
+        packer = msgpack.Packer(use_bin_type=True)
+    payload = bytes(packer.pack([_row(op) for op in ops]))
+    if len(payload) <= _SMALL:  # it keeps its buffer
+        _PACKERS.append(packer)
+    return payload
 
 
 def unpack(payload: bytes, *, path: str) -> list[Op]:
