@@ -31,7 +31,7 @@ def main() -> int:
     found = []
     for name in (args.test,) if args.test else report.TESTS:
         runner = rows.runner_named(name)
-        size = args.size or runner.sizes[args.tier]
+        size = runner.sizes[args.tier] if args.size is None else args.size
         row = rows.run(runner, seed=args.seed, size=size, jobs=args.jobs)
         print(
             f"{name:20} tried {row.tried}, lost {row.lost}, wrong {row.wrong} ({row.seconds:.0f} s)",

@@ -162,9 +162,8 @@ def offsets(durability: str, kind: str, seed: int, size: int) -> list[int]:
         return list(range(ends[0] if kind in ("twice", "dropped") else 0, ends[-1]))
     rng = random.Random(f"{seed},{durability},{kind}")
     near = [end + step for end in ends for step in range(-3, 4) if 0 <= end + step < ends[-1]]
-    share = (
-        near if kind == "truncate" and durability == "sync" else rng.sample(near, min(len(near), size // 16))
-    )
+    many = size if (kind, durability) == ("truncate", "sync") else size // 16
+    share = rng.sample(near, min(len(near), many))
     if kind in ("twice", "dropped"):
         return [rng.choice(ends[:-1]) for _ in range(size // 16)]
     return share + [rng.randrange(ends[-1]) for _ in range(size // 16)]
