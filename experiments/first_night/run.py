@@ -1,6 +1,6 @@
 """The first claim: recall beyond the window, by arm and distance, over seeds.
 
-    python experiments/first_night/run.py [seed ...]        # default 1 2 3; about 20 minutes on 2 cores
+    python experiments/first_night/run.py [seed ...]        # default 1 2 3; about 25 minutes on 2 cores
 
 For each seed three trainings of equal length: LoRA alone, the stack without memory, the stack with T4DX.
 Each is a plain `t4dm train` in a process and on a core of its own, so that the figures do not depend on the
