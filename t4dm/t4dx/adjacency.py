@@ -14,8 +14,9 @@ from typing import Final, final
 
 import numpy as np
 
+from t4dm.t4dx.columns import Array
 from t4dm.t4dx.segment import Segment
-from t4dm.t4dx.tables import Array, Source, View, sees
+from t4dm.t4dx.tables import Source, View
 from t4dm.t4dx.types import AsOf
 
 _REMEMBERED: Final = 1 << 17  # ids per source
@@ -171,8 +172,8 @@ class Sight:
         if isinstance(self._flags, bytes):
             if not self._flags[row]:
                 return False
-        elif self._flags is None and (row >= view.m or not sees(view.edges, row, self._as_of)):
+        elif self._flags is None and not view.sees_edge(row, self._as_of):
             return False
-        if self._codes is not None and int(view.edges["type"][row]) not in self._codes:
+        if self._codes is not None and view.part.edges["type"].cells[row] not in self._codes:
             return False
-        return self._least <= 0.0 or float(view.edges["weight"][row]) >= self._least
+        return self._least <= 0.0 or view.weight(row) >= self._least

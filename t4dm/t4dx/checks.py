@@ -97,7 +97,7 @@ class Plan:
             home = self._homes.get(item_id) if self._items.get(item_id) else None
             if item_id not in self._items and (found := self._state.find_item(item_id)) is not None:
                 draft, row = found
-                home = self._state.collections.rows[int(draft.items["collection"][row])].name
+                home = self._state.collections.rows[draft.value("items", "collection", row)].name
             if home is not None and home != request.collection:
                 raise ItemError(
                     f"item {item_id!r} lives in collection {home!r}, not {request.collection!r}; "

@@ -9,9 +9,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from t4dm.t4dx.deltas import Content
+from t4dm.t4dx.columns import Array
+from t4dm.t4dx.deltas import Content, edge_entries, item_entries
 from t4dm.t4dx.state import State, Version
-from t4dm.t4dx.tables import Array, View
+from t4dm.t4dx.tables import View
 from t4dm.t4dx.types import ITEM_TYPES
 
 Key = tuple[str, ...]
@@ -32,20 +33,20 @@ def of_state(state: State) -> list[str]:
 def of_deltas(state: State, contents: Mapping[str, Content]) -> list[str]:
     """Overlays that name a version which no segment holds, though it was neither deleted nor folded in."""
     folded = min((draft.folded for draft in state.segments), default=state.lsn)
-    items, edges = _births(state)
+    (items, edges), buried_at = _births(state), state.tombstones.newest()
     gone = {
         (source, target, kind, birth)
         for content in contents.values()
-        for field, source, target, kind, birth, _, value in content["edges"]
+        for field, source, target, kind, birth, _, value in edge_entries(content)
         if field == "alive" and not value
     }
     problems: list[str] = []
     for name, content in contents.items():
-        for field, item_id, birth, seq, _ in content["items"]:
-            if seq > folded and (item_id, birth) not in items and birth >= state.tombstones.get(item_id, 0):
+        for field, item_id, birth, seq, _ in item_entries(content):
+            if seq > folded and (item_id, birth) not in items and birth >= buried_at.get(item_id, 0):
                 problems.append(f"{name}: {field} of item {item_id!r} of LSN {birth}, which no segment holds")
-        for field, *key, birth, seq, _ in content["edges"]:
-            buried = birth < max(state.tombstones.get(end, 0) for end in key[:2])
+        for field, *key, birth, seq, _ in edge_entries(content):
+            buried = birth < max(buried_at.get(end, 0) for end in key[:2])
             known = (*key, birth) in edges or (*key, birth) in gone or buried
             if seq > folded and not known:
                 problems.append(
@@ -141,7 +142,7 @@ def _versions(version: Version) -> list[str]:
     ]
 
 
-def _span(cols: dict[str, Array], row: int, number: int) -> Span:
+def _span(cols: Mapping[str, Array], row: int, number: int) -> Span:
     times = float(cols["record_time"][row]), float(cols["record_until"][row])
     return *times, int(cols["seq"][row]), f"view {number}"
 
@@ -163,10 +164,10 @@ def _births(state: State) -> tuple[set[tuple[str, int]], set[tuple[str, str, str
     edges: set[tuple[str, str, str, int]] = set()
     for draft in state.segments:
         source, names = draft.source, state.types.names
-        items |= {(source.id_at(row), int(draft.items["seq"][row])) for row in range(draft.n)}
+        items |= {(source.id_at(row), draft.value("items", "seq", row)) for row in range(draft.n)}
         for row in range(draft.m):
-            kind = names[draft.edges["type"][row]]
-            edges.add((*source.edge_ends(row), kind, int(draft.edges["seq"][row])))
+            kind = names[draft.value("edges", "type", row)]
+            edges.add((*source.edge_ends(row), kind, draft.value("edges", "seq", row)))
     return items, edges
 
 

@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Final, Self, final
 
 from t4dm import errors
-from t4dm.t4dx import backup, beside, compaction, door, flush, manifest, opening, ops, recovery, verify
+from t4dm.t4dx import backup, beside, door, manifest, opening, ops, recovery, verify
 from t4dm.t4dx.checks import Plan
 from t4dm.t4dx.fs import FULL, FileSystem, Lock, OsFileSystem
 from t4dm.t4dx.journal import LEVELS, Journal
@@ -26,10 +26,11 @@ from t4dm.t4dx.manifest import Manifest
 from t4dm.t4dx.reader import Reader
 from t4dm.t4dx.requests import Named, Request
 from t4dm.t4dx.seal import Seal
-from t4dm.t4dx.state import Version
+from t4dm.t4dx.state import Cut, Version
 from t4dm.t4dx.transaction import Transaction
 from t4dm.t4dx.types import Collection, Lsn, Options
 from t4dm.t4dx.undo import TransactionInfo
+from t4dm.t4dx.upkeep import Engine, Upkeep
 from t4dm.t4dx.writes import Writes
 
 
@@ -109,15 +110,16 @@ class T4DX(Reader, Writes):
         self._seal = seal
         self._fs, self._folder, self._options, self._clock = fs, folder, options, clock
         self._file_lock, self._lock = lock, threading.RLock()
-        self._pid, self._closed, self._flush_error = os.getpid(), False, ""
-        self._flush_at = options.memtable_items
+        self._pid, self._closed = os.getpid(), False
         self._journal: Journal | None = None
+        self._upkeep: Upkeep | None = None
         if lock is None:
             self._take(beside.recover(fs, folder, found, seal))
         else:
             self._take(beside.Seen(found, recovery.recover(fs, folder, found, seal)))
             self._journal = opening.open_journal(fs, folder, found, self._recovered, options, seal)
             self._register_asked()
+            self._upkeep = self._start_upkeep(self._journal)
         _LIVE.add(self)
 
     def refresh(self) -> Lsn:
@@ -134,7 +136,7 @@ class T4DX(Reader, Writes):
                         self._fs, self._folder, beside.Seen(self._manifest, self._recovered), self._seal
                     )
                 )
-        return self._version.lsn
+        return self._present().lsn
 
     def transaction(self, *, id: str | None = None, undo: bool = False) -> Transaction:
         """Collect writes and commit them as one: all of them after a crash, or none.
@@ -180,10 +182,9 @@ class T4DX(Reader, Writes):
             CollectionExistsError: the name means another size or metric. OptionError: no such metric or size.
         """
         row = Collection(name, dim, metric)
-        with self._writing():
+        with self._structuring():
             if self._collections.is_new(row):
-                with self._cleaning():
-                    self._commit(self._manifest.next(collections=(*self._manifest.collections, row)))
+                self._commit_names(collections=(*self._manifest.collections, row))
                 self._collections.add(row)
         return row
 
@@ -195,27 +196,27 @@ class T4DX(Reader, Writes):
     def register_edge_type(self, name: str) -> None:
         """Make a name usable as an edge type, durably; nothing happens where it is known."""
         door.check_id(name, what="edge type")
-        with self._writing():
+        with self._structuring():
             if name not in self._types.codes:
-                with self._cleaning():
-                    self._commit(self._manifest.next(edge_types=(*self._types.names, name)))
+                self._commit_names(edge_types=(*self._types.names, name))
                 self._types.register(name)
 
     def flush(self) -> None:
-        """Write the memtable and all overlays to immutable files, and start a new log."""
+        """Write everything up to now to immutable files. Other threads go on writing meanwhile."""
+        upkeep = self._keeper()
         with self._writing():
-            self._flush()
+            upkeep.freeze()
+        upkeep.flush()
 
     def compact(self, *, full: bool = True) -> None:
         """Rewrite segments: fold overlays, drop what was deleted, merge. Changes nothing that any read
-        returns.
+        returns; other threads go on reading and writing meanwhile.
 
         Args:
             full: all segments into one; otherwise only while there are more than `Options.max_segments`.
         """
-        with self._writing():
-            self._flush()
-            self._compact(full=full)
+        self.flush()
+        self._keeper().compact(full=full)
 
     def backup(self, folder: str | os.PathLike[str], *, link: bool = True) -> Lsn:
         """Copy the store as of now into a new folder that opens like any store; returns the LSN it holds.
@@ -223,7 +224,7 @@ class T4DX(Reader, Writes):
         Writes go on meanwhile. With `link` the copy shares the immutable files where the disk allows it.
         """
         with beside.listing(self._fs, self._folder):  # nothing is removed before the copy has it
-            with self._writing() as journal:
+            with self._structuring() as journal:
                 journal.sync()
                 found, logs, lsn = self._manifest, journal.logs(), self._state.lsn
             target = os.fspath(folder).rstrip("/") or "/"
@@ -234,7 +235,7 @@ class T4DX(Reader, Writes):
         """Check the files: "quick" names and sizes, "full" every checksum, "deep" also that they rebuild this
         state.
         """
-        with self._lock:
+        with self._upkeep.structure if self._upkeep is not None else contextlib.nullcontext(), self._lock:
             return verify.verify_store(self._fs, self._folder, level, live=self._present(), seal=self._seal)
 
     def stats(self) -> dict[str, Any]:
@@ -258,7 +259,7 @@ class T4DX(Reader, Writes):
             "flushed_lsn": found.flushed_lsn,
             "manifest": found.version,
             "torn_bytes": self._recovered.tail.torn,
-            "flush_error": self._flush_error,
+            **self._upkeep_stats(),
             "poisoned": journal.poison if journal is not None else "",
         }
 
@@ -283,6 +284,9 @@ class T4DX(Reader, Writes):
             return
         with self._lock:
             self._closed = True
+        if self._upkeep is not None:
+            self._upkeep.stop()
+        with self._lock:
             try:
                 if self._journal is not None:
                     self._journal.close()
@@ -298,15 +302,26 @@ class T4DX(Reader, Writes):
     ) -> None:
         self.close()
 
+    _cut: Cut
+    _version: Version
+
     def _take(self, seen: beside.Seen) -> None:
         self._manifest, self._recovered = seen
         self._state = self._recovered.state
         self._collections, self._types = self._state.collections, self._state.types
-        self._version = self._state.version()
+        self._publish()
+        self._version = Version(self._cut)
+
+    def _publish(self) -> None:
+        """Let readers see the present: one assignment, whatever the size of the store."""
+        self._cut = self._state.cut()
 
     def _present(self) -> Version:
         self._check_alive()
-        return self._version
+        cut, version = self._cut, self._version
+        if version.cut is not cut:
+            version = self._version = Version(cut)
+        return version
 
     def _check_alive(self) -> None:
         if os.getpid() != self._pid:
@@ -327,15 +342,17 @@ class T4DX(Reader, Writes):
             yield self._journal
 
     def _submit(self, requests: list[Request]) -> Lsn:
+        upkeep = self._keeper()
+        upkeep.throttle()
         with self._writing() as journal:
             batch = Plan(self._state).resolve(requests)
             if batch:
                 journal.append(batch, first=self._state.lsn + 1)
                 self._apply(batch, journal)
-            lsn, front = self._state.lsn, self._state.front
-            if front.n + front.m >= self._flush_at or journal.size >= self._options.memtable_bytes:
-                self._flush_in_passing(front.n + front.m)
+                upkeep.after_write()
+            lsn = self._state.lsn
         journal.acknowledge(lsn)
+        upkeep.settle_inline()
         return lsn
 
     def _apply(self, batch: list[ops.Op], journal: Journal) -> None:
@@ -345,65 +362,49 @@ class T4DX(Reader, Writes):
         except BaseException as error:  # logged but not applied: only a reopen brings both together again
             journal.poison = repr(error)
             raise
-        self._version = self._state.version()
+        self._publish()
         journal.applied(self._state.lsn)
 
-    def _flush_in_passing(self, rows: int) -> None:
-        """Flush because a threshold was passed. The write itself is safe in the log: it must not fail for
-        this.
-        """
-        try:
-            self._flush()
-            self._compact(full=False)
-        except errors.StoreFullError as error:
-            self._flush_error, self._flush_at = str(error), rows + self._options.memtable_items
+    def _keeper(self) -> Upkeep:
+        self._check_alive()
+        if self._upkeep is None:
+            raise errors.ReadOnlyStoreError(self._folder)
+        return self._upkeep
 
-    def _flush(self) -> None:
-        state, old = self._state, self._manifest
-        if state.lsn == old.flushed_lsn:
-            return
-        journal = self._writable()
-        info = journal.rotate()
-        with self._cleaning():
-            done = flush.write(
-                self._fs,
-                self._folder,
-                state,
-                old,
-                info,
-                max_deltas=self._options.max_deltas,
-                commit=self._commit,
-            )
-        state.segments = [done.draft, *state.segments] if done.draft is not None else state.segments
-        state.new_memtable()
-        self._flush_at, self._flush_error = self._options.memtable_items, ""
-        self._swapped()
+    def _start_upkeep(self, journal: Journal) -> Upkeep:
+        chosen = self._options.background
+        return Upkeep(
+            self._fs,
+            self._folder,
+            self._options,
+            state=self._state,
+            lock=self._lock,
+            journal=journal,
+            engine=Engine(lambda: self._manifest, self._commit, self._publish),
+            background=isinstance(self._fs, OsFileSystem) if chosen is None else chosen,
+        )
 
-    def _compact(self, *, full: bool) -> None:
-        state, old = self._state, self._manifest
-        chosen = compaction.choose(state, old, full=full, limit=self._options.max_segments)
-        if chosen:
-            with self._cleaning():
-                draft = compaction.rewrite(self._fs, self._folder, state, old, chosen, commit=self._commit)
-            kept = [segment for place, segment in enumerate(state.segments) if place not in chosen]
-            state.segments = [draft, *kept] if draft is not None else kept
-            self._swapped()
-
-    def _swapped(self) -> None:
-        """Publish the new segments, remove what no manifest names any more; leftovers go at the next open."""
-        self._state.forget_folded()
-        self._version = self._state.version()
-        with contextlib.suppress(OSError):
-            recovery.sweep(self._fs, self._folder, self._manifest)
+    def _upkeep_stats(self) -> dict[str, Any]:
+        upkeep = self._upkeep
+        return {
+            "frozen": len(self._state.frozen),
+            "flush_error": upkeep.error if upkeep is not None else "",
+            "stall_seconds": upkeep.stall_seconds if upkeep is not None else 0.0,
+            "longest_stall": upkeep.longest_stall if upkeep is not None else 0.0,
+            "longest_swap": upkeep.longest_swap if upkeep is not None else 0.0,
+            "bytes_written": dict(upkeep.bytes_written) if upkeep is not None else {},
+        }
 
     @contextlib.contextmanager
-    def _cleaning(self) -> Iterator[None]:
-        """Around what ends in a commit: where it fails before that, remove what it left and say so."""
+    def _structuring(self) -> Iterator[Journal]:
+        """While the manifest and the files it names must not change but by the caller."""
+        with self._keeper().structure, self._writing() as journal:
+            yield journal
+
+    def _commit_names(self, **changes: Any) -> None:
         try:
-            yield
+            self._commit(self._manifest.next(**changes))
         except OSError as error:
-            with contextlib.suppress(OSError):
-                recovery.sweep(self._fs, self._folder, self._manifest)
             if error.errno in FULL:
                 raise errors.StoreFullError(self._folder) from error
             raise self._writable().poisoned(error) from error

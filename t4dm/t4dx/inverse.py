@@ -29,7 +29,8 @@ from t4dm.t4dx.ops import (
     ScaleRule,
     SetField,
 )
-from t4dm.t4dx.state import State, rule_rows
+from t4dm.t4dx.rules import concerned
+from t4dm.t4dx.state import State
 from t4dm.t4dx.tables import Draft
 from t4dm.t4dx.types import ITEM_TYPES, Lsn
 
@@ -49,7 +50,7 @@ class _Inverse:
     """Collects over the operations of a batch; the first LSN is that of its first operation."""
 
     def __init__(self, state: State, batch: Iterable[Op], first: Lsn) -> None:
-        self._state, self._first = state, first
+        self._state = state
         self._made_items: list[_Patch] = []
         self._made_edges: list[_Patch] = []
         self._ended: dict[str, None] = {}
@@ -118,25 +119,25 @@ class _Inverse:
             for source, target, kind in self._deleted_edges:
                 code = self._state.types.codes[kind]
                 between = draft.source.edges_between(source, target)
-                rows |= {row for row in between if draft.edges["type"][row] == code}
+                rows |= {row for row in between if draft.value("edges", "type", row) == code}
             for row in sorted(rows):
                 lost.setdefault(self._edge_key(draft, row), []).append((draft, row))
         return {key: alive for key, places in lost.items() if (alive := _living("edges", places))}
 
     def _edge_key(self, draft: Draft, row: int) -> Key:
-        return (*draft.source.edge_ends(row), self._state.types.names[draft.edges["type"][row]])
+        return (*draft.source.edge_ends(row), self._state.types.names[draft.value("edges", "type", row)])
 
     def _open_items(self) -> list[_Patch]:
         names = [name for name in self._ended if name not in self._deleted]
         return [
-            _Patch((name,), int(place[0].items["seq"][place[1]]), math.inf)
+            _Patch((name,), int(place[0].value("items", "seq", place[1])), math.inf)
             for name in names
             if (place := self._state.find_item(name)) is not None
         ]
 
     def _open_edges(self, gone: set[Key]) -> list[_Patch]:
         return [
-            _Patch(key, int(draft.edges["seq"][row]), math.inf)
+            _Patch(key, int(draft.value("edges", "seq", row)), math.inf)
             for key in self._ended_edges
             if key not in gone
             for draft, row in self._state.find_edges(*key)
@@ -148,18 +149,25 @@ class _Inverse:
             place = None if name in self._deleted else self._state.find_item(name)
             if place is not None:
                 draft, row = place
-                value = _meta(draft, row) if field == "metadata" else draft.items[field][row].item()
-                patches.setdefault(field, []).append(_Patch((name,), int(draft.items["seq"][row]), value))
+                value = _meta(draft, row) if field == "metadata" else draft.value("items", field, row)
+                patches.setdefault(field, []).append(
+                    _Patch((name,), int(draft.value("items", "seq", row)), value)
+                )
         return [_patch("items", field, rows) for field, rows in patches.items()]
+
+    def _concerned(self, draft: Draft, rule: ScaleRule) -> list[int]:
+        view = draft.view(self._state.lsn, self._state.rules)
+        rows: list[int] = concerned(view, self._state.types, rule).tolist()
+        return rows
 
     def _old_weights(self, gone: set[Key]) -> list[_Patch]:
         places = {key: self._state.find_edges(*key) for key in self._weights}
         for rule in self._rules:
             for draft in self._state.drafts:
-                for row in rule_rows(draft, rule, self._state.types, before=self._first).tolist():
+                for row in self._concerned(draft, rule):
                     places.setdefault(self._edge_key(draft, row), [(draft, row)])
         return [
-            _Patch(key, int(draft.edges["seq"][row]), float(draft.edges["weight"][row]))
+            _Patch(key, int(draft.value("edges", "seq", row)), self._state.weight(draft, row))
             for key, found in places.items()
             if key not in gone
             for draft, row in found
@@ -173,12 +181,8 @@ def inverse(state: State, batch: Iterable[Op], *, first: Lsn) -> list[Op]:
 
 def _living(kind: str, places: Iterable[Place]) -> list[Place]:
     """Places that are not deleted, oldest insert first."""
-    alive = [
-        (draft, row)
-        for draft, row in places
-        if (draft.items if kind == "items" else draft.edges)["alive"][row]
-    ]
-    return sorted(alive, key=lambda p: int((p[0].items if kind == "items" else p[0].edges)["seq"][p[1]]))
+    alive = [(draft, row) for draft, row in places if draft.value(kind, "alive", row)]
+    return sorted(alive, key=lambda place: place[0].value(kind, "seq", place[1]))
 
 
 def _patch(kind: str, field: str, rows: list[_Patch]) -> Op | None:
@@ -194,7 +198,7 @@ def _item_layers(state: State, versions: list[list[Place]]) -> list[Op]:
     for layer in range(max(map(len, versions), default=0)):
         homes: dict[int, list[Place]] = {}
         for draft, row in (places[layer] for places in versions if layer < len(places)):
-            homes.setdefault(int(draft.items["collection"][row]), []).append((draft, row))
+            homes.setdefault(int(draft.value("items", "collection", row)), []).append((draft, row))
         for code, places in homes.items():
             made += [_restore_items(state, code, chunk) for chunk in _chunks(places)]
     return made
@@ -202,24 +206,26 @@ def _item_layers(state: State, versions: list[list[Place]]) -> list[Op]:
 
 def _restore_items(state: State, code: int, places: list[Place]) -> Op:
     home = state.collections.rows[code]
-    has = np.array([draft.items["vec_row"][row] >= 0 for draft, row in places], bool)
+    has = np.array([draft.value("items", "vec_row", row) >= 0 for draft, row in places], bool)
     vectors = [
-        draft.source.vectors(code)[draft.items["vec_row"][row]]
+        draft.source.vector(code, draft.value("items", "vec_row", row))
         for (draft, row), given in zip(places, has.tolist(), strict=True)
         if given
     ]
     rows = InsertItems(
         ids=[draft.source.id_at(row) for draft, row in places],
         contents=[draft.source.text_at(row)[0] for draft, row in places],
-        types=[ITEM_TYPES[draft.items["type"][row]] for draft, row in places],
-        sessions=[draft.source.session_names[draft.items["session"][row]] for draft, row in places],
+        types=[ITEM_TYPES[draft.value("items", "type", row)] for draft, row in places],
+        sessions=[draft.source.session_names[draft.value("items", "session", row)] for draft, row in places],
         metas=[_meta(draft, row) for draft, row in places],
-        numbers=np.array([[draft.items[n][row] for n in ITEM_NUMBERS] for draft, row in places], np.float64),
+        numbers=np.array(
+            [[draft.value("items", n, row) for n in ITEM_NUMBERS] for draft, row in places], np.float64
+        ),
         has=has,
         vectors=np.stack(vectors) if vectors else np.zeros((0, home.dim), np.float32),
         collection=home.name,
     )
-    return RestoreItems([int(draft.items["seq"][row]) for draft, row in places], rows)
+    return RestoreItems([int(draft.value("items", "seq", row)) for draft, row in places], rows)
 
 
 def _edge_layers(state: State, versions: list[list[Place]]) -> list[Op]:
@@ -235,11 +241,17 @@ def _restore_edges(state: State, places: list[Place]) -> Op:
     rows = InsertEdges(
         sources=[source for source, _ in ends],
         targets=[target for _, target in ends],
-        types=[state.types.names[draft.edges["type"][row]] for draft, row in places],
+        types=[state.types.names[draft.value("edges", "type", row)] for draft, row in places],
         props=[draft.source.edge_text(row) for draft, row in places],
-        numbers=np.array([[draft.edges[n][row] for n in EDGE_NUMBERS] for draft, row in places], np.float64),
+        numbers=np.array(
+            [
+                [state.weight(draft, row), *(draft.value("edges", name, row) for name in EDGE_NUMBERS[1:])]
+                for draft, row in places
+            ],
+            np.float64,
+        ),
     )
-    return RestoreEdges([int(draft.edges["seq"][row]) for draft, row in places], rows)
+    return RestoreEdges([int(draft.value("edges", "seq", row)) for draft, row in places], rows)
 
 
 def _chunks(places: list[Place]) -> Iterator[list[Place]]:
@@ -248,4 +260,4 @@ def _chunks(places: list[Place]) -> Iterator[list[Place]]:
 
 
 def _meta(draft: Draft, row: int) -> bytes:
-    return draft.metas.get(row, draft.source.text_at(row)[1])
+    return draft.meta(row)

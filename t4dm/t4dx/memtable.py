@@ -6,15 +6,19 @@ taken before keeps its arrays. Dicts are looked up by readers and never iterated
 
 from __future__ import annotations
 
+import math
+from array import array
 from collections.abc import Sequence
-from typing import Final, final
+from typing import Any, Final, final
 
 import numpy as np
+from numpy.typing import NDArray
 
+from t4dm.t4dx.columns import Array, Column, Metas
 from t4dm.t4dx.ops import EDGE_NUMBERS, ITEM_NUMBERS, InsertEdges, InsertItems
 from t4dm.t4dx.registry import Collections, EdgeTypes
-from t4dm.t4dx.tables import EDGE_COLUMNS, ITEM_COLUMNS, Array, Draft, Source
-from t4dm.t4dx.types import ITEM_TYPES, Float32s
+from t4dm.t4dx.tables import EDGE_COLUMNS, ITEM_COLUMNS, Draft, Part, Ragged, Source
+from t4dm.t4dx.types import ITEM_TYPES, Float32s, Lsn
 
 _TYPE_CODES: Final = {name: code for code, name in enumerate(ITEM_TYPES)}
 _FIRST: Final = 256
@@ -22,28 +26,28 @@ _FIRST: Final = 256
 
 @final
 class Memtable(Source):
-    """Ids, texts and adjacency of the rows; the columns live in its `Draft`."""
+    """Ids, texts, vectors and adjacency of the rows; the columns lie in the part of its `Draft`."""
 
     def __init__(self, collections: Collections) -> None:
         self._collections = collections
         self._blocks: dict[int, Float32s] = {}
+        self._used: dict[int, int] = {}
         self.session_names: list[str] = []
         self._sessions: dict[str, int] = {}
-        self._ids: list[str] = []
+        self._names: list[str] = []
+        self._codes: dict[str, int] = {}
+        self._item_codes, self._ends = array("i"), (array("i"), array("i"))
         self._texts: list[tuple[str, bytes]] = []
-        self._rows: dict[str, list[int]] = {}
-        self._ends: list[tuple[str, str]] = []
         self._props: list[bytes] = []
-        self._out: dict[str, list[int]] = {}
-        self._in: dict[str, list[int]] = {}
+        self._rows: dict[str, list[int]] = {}
+        self._adjacent: tuple[dict[str, list[int]], dict[str, list[int]]] = ({}, {})
         self._pairs: dict[tuple[str, str], list[int]] = {}
-        self._used: dict[int, int] = {}
 
-    def draft(self) -> Draft:
-        """The writer's side of an empty memtable."""
-        items = {name: np.zeros(_FIRST, kind) for name, kind in ITEM_COLUMNS.items()}
-        edges = {name: np.zeros(_FIRST, kind) for name, kind in EDGE_COLUMNS.items()}
-        return Draft(self, items, edges, 0, 0, folded=0)
+    def draft(self, *, lsn: Lsn) -> Draft:
+        """The writer's side of an empty memtable that begins behind an LSN."""
+        items = {name: Column(np.zeros(_FIRST, kind), upto=lsn) for name, kind in ITEM_COLUMNS.items()}
+        edges = {name: Column(np.zeros(_FIRST, kind), upto=lsn) for name, kind in EDGE_COLUMNS.items()}
+        return Draft(Part(self, items, edges, Metas(upto=lsn), n=0, m=0), folded=lsn)
 
     def vectors(self, collection: int) -> Float32s:
         block = self._blocks.get(collection)
@@ -52,11 +56,15 @@ class Memtable(Source):
             block = self._blocks.setdefault(collection, np.empty((_FIRST, size), np.float32))
         return block
 
+    def vector(self, collection: int, place: int) -> Float32s:
+        row: Float32s = self._blocks[collection][place]
+        return row
+
     def rows_of(self, item_id: str) -> Sequence[int]:
         return self._rows.get(item_id, ())
 
     def id_at(self, row: int) -> str:
-        return self._ids[row]
+        return self._names[self._item_codes[row]]
 
     def text_at(self, row: int) -> tuple[str, bytes]:
         return self._texts[row]
@@ -65,54 +73,120 @@ class Memtable(Source):
         return self._sessions.get(session, -1)
 
     def edge_rows(self, item_id: str, *, incoming: bool) -> Sequence[int]:
-        return (self._in if incoming else self._out).get(item_id, ())
+        return self._adjacent[incoming].get(item_id, ())
 
     def edges_between(self, source: str, target: str) -> Sequence[int]:
         return self._pairs.get((source, target), ())
 
     def edge_ends(self, row: int) -> tuple[str, str]:
-        return self._ends[row]
+        return self._names[self._ends[0][row]], self._names[self._ends[1][row]]
 
     def edge_text(self, row: int) -> bytes:
         return self._props[row]
 
-    def add_items(self, draft: Draft, op: InsertItems, *, seq: int) -> None:
-        """Append new versions; the caller has closed the ones they supersede."""
-        start, count = draft.n, len(op.ids)
-        cols = _room(draft.items, start + count)
-        span = slice(start, start + count)
-        for place, name in enumerate(ITEM_NUMBERS):
-            cols[name][span] = op.numbers[:, place]
-        cols["seq"][span], cols["alive"][span] = seq, True
-        cols["type"][span] = [_TYPE_CODES[name] for name in op.types]
-        cols["session"][span] = [self._session(name) for name in op.sessions]
-        code = cols["collection"][span] = self._collections.codes[op.collection]
-        cols["vec_row"][span] = np.where(op.has, self._used.get(code, 0) + np.cumsum(op.has) - 1, -1)
-        cols["inv_norm"][span] = 0.0
-        cols["inv_norm"][span][op.has] = self._add_vectors(code, op.vectors)
-        self._ids += op.ids
-        self._texts += zip(op.contents, op.metas, strict=True)
-        for row, item_id in enumerate(op.ids, start):
-            self._rows.setdefault(item_id, []).append(row)
-        draft.items, draft.n = cols, start + count
+    def code_of(self, item_id: str) -> int:
+        return self._codes.get(item_id, -1)
 
-    def add_edges(self, draft: Draft, op: InsertEdges, types: EdgeTypes, *, seq: int) -> None:
-        """Append new edge versions; the caller has closed the ones they supersede."""
+    def label(self, code: int) -> str:
+        return self._names[code]
+
+    def names(self) -> Ragged:
+        return ragged([name.encode() for name in self._names[:]])
+
+    def item_codes(self, n: int) -> NDArray[np.int32]:
+        return np.frombuffer(self._item_codes[:n], np.int32)
+
+    def edge_codes(self, m: int | None = None) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        sources, targets = (np.frombuffer(ends[:m], np.int32) for ends in self._ends)
+        return sources, targets
+
+    def texts(self, n: int) -> Ragged:
+        return ragged([part for content, meta in self._texts[:n] for part in (content.encode(), meta)])
+
+    def props(self, m: int) -> Ragged:
+        return ragged(self._props[:m])
+
+    def add_items(self, draft: Draft, op: InsertItems, *, times: Sequence[float], seq: Lsn) -> None:
+        """Append new versions, recorded at `times`; the caller has closed the ones they supersede."""
+        start, count, code = draft.n, len(op.ids), self._collections.codes[op.collection]
+        _grow(draft, "items", start + count)
+        for row, item_id in enumerate(op.ids, start):
+            self._item_codes.append(self._code(item_id))
+            rows = self._rows.get(item_id)
+            if rows is None:
+                self._rows[item_id] = [row]
+            else:
+                rows.append(row)
+        self._texts += zip(op.contents, op.metas, strict=True)
+        inverse = inverse_norms(op.vectors)
+        if count == 1:
+            self._one_item(draft, op, times[0], code, seq, float(inverse[0]) if len(inverse) else 0.0)
+        else:
+            self._item_block(draft, op, times, code, seq, inverse)
+        self._add_vectors(code, op.vectors)
+        draft.n = start + count
+
+    def add_edges(
+        self, draft: Draft, op: InsertEdges, types: EdgeTypes, *, times: Sequence[float], seq: Lsn
+    ) -> None:
+        """Append new edge versions, recorded at `times`; the caller has closed the ones they supersede."""
         start, count = draft.m, len(op.sources)
-        cols = _room(draft.edges, start + count)
-        span = slice(start, start + count)
-        for place, name in enumerate(EDGE_NUMBERS):
-            cols[name][span] = op.numbers[:, place]
-        cols["seq"][span], cols["alive"][span] = seq, True
-        cols["type"][span] = [types.register(name) for name in op.types]
-        self._ends += zip(op.sources, op.targets, strict=True)
+        _grow(draft, "edges", start + count)
+        for row, pair in enumerate(zip(op.sources, op.targets, strict=True), start):
+            self._pairs.setdefault(pair, []).append(row)
+            for side, end in enumerate(pair):
+                self._ends[side].append(self._code(end))
+                self._adjacent[side].setdefault(end, []).append(row)
         self._props += op.props
-        for row in range(start, start + count):
-            source, target = self._ends[row]
-            self._out.setdefault(source, []).append(row)
-            self._in.setdefault(target, []).append(row)
-            self._pairs.setdefault((source, target), []).append(row)
-        draft.edges, draft.m = cols, start + count
+        cols, span = draft.part.edges, slice(start, start + count)
+        for place, name in enumerate(EDGE_NUMBERS):
+            cols[name].base[span] = op.numbers[:, place]
+        cols["record_time"].base[span] = times
+        cols["seq"].base[span], cols["alive"].base[span] = seq, True
+        cols["type"].base[span] = [types.register(name) for name in op.types]
+        draft.m = start + count
+
+    def _one_item(
+        self, draft: Draft, op: InsertItems, time: float, code: int, seq: Lsn, inverse: float
+    ) -> None:
+        cols, row = draft.part.items, draft.n
+        numbers = op.numbers[0].tolist()
+        for name, number in zip(ITEM_NUMBERS, numbers, strict=True):
+            cols[name].cells[row] = number if name != "access_count" else int(number)
+        cols["record_time"].cells[row] = time
+        cols["seq"].cells[row], cols["alive"].cells[row] = seq, True
+        cols["type"].cells[row] = _TYPE_CODES[op.types[0]]
+        cols["session"].cells[row] = self._session(op.sessions[0])
+        cols["collection"].cells[row] = code
+        cols["vec_row"].cells[row] = self._used.get(code, 0) if op.has[0] else -1
+        cols["inv_norm"].cells[row] = inverse
+
+    def _item_block(
+        self,
+        draft: Draft,
+        op: InsertItems,
+        times: Sequence[float],
+        code: int,
+        seq: Lsn,
+        inverse: NDArray[np.float64],
+    ) -> None:
+        cols, span = draft.part.items, slice(draft.n, draft.n + len(op.ids))
+        for place, name in enumerate(ITEM_NUMBERS):
+            cols[name].base[span] = op.numbers[:, place]
+        cols["record_time"].base[span] = times
+        cols["seq"].base[span], cols["alive"].base[span] = seq, True
+        cols["type"].base[span] = [_TYPE_CODES[name] for name in op.types]
+        cols["session"].base[span] = [self._session(name) for name in op.sessions]
+        cols["collection"].base[span] = code
+        cols["vec_row"].base[span] = np.where(op.has, self._used.get(code, 0) + np.cumsum(op.has) - 1, -1)
+        cols["inv_norm"].base[span][op.has] = inverse
+
+    def _code(self, name: str) -> int:
+        code = self._codes.get(name)
+        if code is None:
+            self._names.append(name)
+            code = self._codes[name] = len(self._names) - 1
+        return code
 
     def _session(self, name: str) -> int:
         code = self._sessions.get(name)
@@ -121,7 +195,9 @@ class Memtable(Source):
             code = self._sessions[name] = len(self.session_names) - 1
         return code
 
-    def _add_vectors(self, code: int, vectors: Array) -> Array:
+    def _add_vectors(self, code: int, vectors: Array) -> None:
+        if not len(vectors):
+            return
         block, start = self.vectors(code), self._used.get(code, 0)
         used = start + len(vectors)
         if used > len(block):
@@ -130,22 +206,36 @@ class Memtable(Source):
             block = self._blocks[code] = grown
         block[start:used] = vectors
         self._used[code] = used
-        return inverse_norms(vectors)
 
 
-def inverse_norms(vectors: Array) -> Array:
+def inverse_norms(vectors: Array) -> NDArray[np.float64]:
     """1/|v| per row in float64, 0 for a zero vector."""
+    if len(vectors) == 1:
+        wide = vectors[0].astype(np.float64)
+        norm = math.sqrt(float(np.square(wide).sum()))
+        return np.array([1.0 / norm if norm > 0 else 0.0])
     norms = np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=1))
-    inverse: Array = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
+    inverse: NDArray[np.float64] = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
     return inverse
 
 
-def _room(cols: dict[str, Array], need: int) -> dict[str, Array]:
-    have = len(cols["seq"])
+def ragged(parts: Sequence[bytes]) -> Ragged:
+    """Byte strings as one blob with ends."""
+    ends = np.zeros(len(parts) + 1, np.int64)
+    np.cumsum([len(part) for part in parts], out=ends[1:])
+    return Ragged(np.frombuffer(b"".join(parts), np.uint8), ends)
+
+
+def _grow(draft: Draft, kind: str, need: int) -> None:
+    """Replace the blocks by larger ones where they are full; readers keep the old ones."""
+    part: Part = draft.part
+    cols = part.items if kind == "items" else part.edges
+    have = len(cols["seq"].base)
     if need <= have:
-        return cols
-    size = max(need, 2 * have)
-    grown = {name: np.zeros(size, column.dtype) for name, column in cols.items()}
+        return
+    size, grown = max(need, 2 * have), dict[str, Any]()
     for name, column in cols.items():
-        grown[name][:have] = column
-    return grown
+        base = np.zeros(size, column.base.dtype)
+        base[:have] = column.base
+        grown[name] = column.over(base)
+    draft.part = part.replace(**{kind: grown})

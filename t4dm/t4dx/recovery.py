@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final, NamedTuple
 
 from t4dm.t4dx import deltas, replay, segment, wal
@@ -29,27 +30,28 @@ def recover(fs: FileSystem, folder: str, manifest: Manifest, seal: Seal | None =
     drafts = [segment.load(fs, folder, entry) for entry in manifest.segments]
     collections = Collections(manifest.collections)
     state = State(collections=collections, types=types, segments=drafts, lsn=manifest.flushed_lsn)
-    deltas.Loader(state).apply([deltas.read(fs, folder, entry) for entry in manifest.deltas])
+    deltas.load(state, [deltas.read(fs, folder, entry) for entry in manifest.deltas])
     chain = replay.open_chain(fs, folder, manifest, seal)
     return Recovered(state, chain.tail(replay.replay(state, chain)))
 
 
-def sweep(fs: FileSystem, folder: str, manifest: Manifest) -> bool:
+def sweep(fs: FileSystem, folder: str, manifest: Manifest, *, busy: Collection[int] = ()) -> bool:
     """Remove what no manifest names: older manifests, flushed logs, files of an unfinished flush.
 
-    Not while a reader is opening files: then nothing is removed, the next time will do; returns False.
+    Not while a reader is opening files: then nothing is removed, the next time will do, False is returned.
+    `busy` are the ids of files that are being made right now.
     """
     guard = fs.guard(f"{folder}/{GUARD}", exclusive=True)
     if guard is None:
         return False
     try:
-        _sweep(fs, folder, manifest)
+        _sweep(fs, folder, manifest, busy)
     finally:
         guard.release()
     return True
 
 
-def _sweep(fs: FileSystem, folder: str, manifest: Manifest) -> None:
+def _sweep(fs: FileSystem, folder: str, manifest: Manifest, busy: Collection[int]) -> None:
     for version in versions(fs, folder):
         if version != manifest.version:
             fs.unlink(f"{folder}/{manifest_name(version)}")
@@ -57,11 +59,22 @@ def _sweep(fs: FileSystem, folder: str, manifest: Manifest) -> None:
         number = wal.wal_id(name)
         if (number is not None and number < manifest.wal_id) or name.endswith(".tmp"):
             fs.unlink(f"{folder}/{name}")
-    keep = {segment_folder(entry.id) for entry in manifest.segments}
+    making = tuple(f"{number:020d}" for number in busy)
+    named = {segment_folder(entry.id): {file.name for file in entry.files} for entry in manifest.segments}
     for name in fs.listdir(f"{folder}/segments"):
-        if f"segments/{name}" not in keep:
-            fs.remove_tree(f"{folder}/segments/{name}")
-    named = {entry.name for entry in manifest.deltas}
+        path = f"segments/{name}"
+        if path in named:
+            for file in fs.listdir(f"{folder}/{path}"):
+                if file not in named[path] and not _is_generation(file, busy):
+                    fs.unlink(f"{folder}/{path}/{file}")
+        elif not any(number in name for number in making):
+            fs.remove_tree(f"{folder}/{path}")
+    deltas_named = {entry.name for entry in manifest.deltas}
     for name in fs.listdir(f"{folder}/deltas"):
-        if name not in named:
+        if name not in deltas_named and not any(number in name for number in making):
             fs.unlink(f"{folder}/deltas/{name}")
+
+
+def _is_generation(file: str, numbers: Collection[int]) -> bool:
+    """Whether a column file is one of those being written."""
+    return any(f".g{number}." in file for number in numbers)

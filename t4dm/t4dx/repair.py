@@ -14,6 +14,7 @@ from typing import Final, NamedTuple, final
 
 from t4dm.errors import CorruptionError, RepairError, StoreFormatError, StoreMissingError
 from t4dm.t4dx import deltas, flush, logread, manifest, opening, recovery, salvage, segment, wal
+from t4dm.t4dx.files import write_segment
 from t4dm.t4dx.fs import FileSystem, OsFileSystem
 from t4dm.t4dx.logfile import LogWriter
 from t4dm.t4dx.manifest import FileEntry, Manifest, SegmentEntry
@@ -141,7 +142,7 @@ def _repair(fs: FileSystem, folder: str, seal: Seal | None, *, dry_run: bool) ->
         return _counted(report, trial)
     if dry_run:
         kept = [columns for columns in segments.values() if columns is not None]
-        items, edges = (sum(len(c[name]) for c in kept) for name in ("item_id.npy", "source.npy"))
+        items, edges = (sum(len(c[name]) for c in kept) for name in ("item_id", "source"))
         report = _counted(report, trial)
         return replace(report, items=report.items + items, edges=report.edges + edges)
     return _write(fs, folder, seal, findings, segments, report)
@@ -215,7 +216,7 @@ def _state(fs: FileSystem, folder: str, findings: _Findings, segments: list[Segm
         segments=drafts,
         lsn=found.flushed_lsn,
     )
-    deltas.Loader(state).apply([deltas.read(fs, folder, entry) for entry in findings.good_deltas])
+    deltas.load(state, [deltas.read(fs, folder, entry) for entry in findings.good_deltas])
     return state
 
 
@@ -239,7 +240,7 @@ def _write(
         if entry.id not in columns:
             segments.append(entry)
         elif (files := columns[entry.id]) is not None:
-            segments.append(segment.write(fs, folder, number, files, folded=entry.folded))
+            segments.append(write_segment(fs, folder, number, files, folded=entry.folded))
             number += 1
     state = _state(fs, folder, findings, segments)
     salvage.read_logs(fs, folder, found, seal, state)
@@ -250,10 +251,9 @@ def _write(
     log = max([*logread.log_ids(fs, folder), found.wal_id]) + 1
     info = wal.WalInfo(log, 0, state.lsn + 1, fs.token(8))
     LogWriter.create(fs, folder, info, seal).close()
-    done = flush.write(
-        fs, folder, state, old, info, max_deltas=0, commit=lambda new: manifest.publish(fs, folder, new, seal)
-    )
-    recovery.sweep(fs, folder, done.manifest)
+    new = flush.whole(fs, folder, state, old, info, number=number)
+    manifest.publish(fs, folder, new, seal)
+    recovery.sweep(fs, folder, new)
     after = verify_store(fs, folder, "deep", seal=seal)
     if not after.ok:
         raise RepairError(folder, f"after the repair: {after.problems[0]}")

@@ -1,110 +1,158 @@
 """Immutable columnar segments: one .npy file per column, written once, checked by size and CRC32.
 
 An id dictionary sorted by hash gives every id a code; items and edges hold codes. Item rows lie in order of
-insertion, edge rows sorted by (source, target), so the edges of a node are one slice. Texts are one byte blob
-with offsets. Vectors and texts are mapped at open, so that a reader keeps them when a compaction unlinks the
-files; their checksums are compared when they are first touched. All other files are checked at open.
+insertion, edge rows sorted by (source, target), so the edges of a node are one slice; a permutation gives
+those that come in. Texts are one byte blob with offsets. All files are mapped at open, so that a reader keeps
+them when a compaction unlinks them; checksums are compared when a column is first touched, those of vectors
+and texts block by block.
+
+A column that changed is written again as a new generation, `item_kappa.g17.npy`; the manifest says which
+files count.
 """
 
 from __future__ import annotations
 
-import io
-import math
 import zlib
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from hashlib import blake2b
-from typing import Final, final
+from typing import Any, Final, final
 
 import msgpack
 import numpy as np
+from numpy.typing import NDArray
 
-from t4dm.errors import CorruptionError
+from t4dm.t4dx import blobs
+from t4dm.t4dx.blobs import Blob
+from t4dm.t4dx.columns import Array, Column, Metas
 from t4dm.t4dx.fs import FileSystem
-from t4dm.t4dx.manifest import FileEntry, SegmentEntry, segment_folder
-from t4dm.t4dx.tables import EDGE_COLUMNS, ITEM_COLUMNS, Array, Draft, Source, View
+from t4dm.t4dx.manifest import SegmentEntry, segment_folder
+from t4dm.t4dx.tables import EDGE_COLUMNS, ITEM_COLUMNS, Draft, Part, Ragged, Source
 from t4dm.t4dx.types import Float32s
 
-_HEADER: Final = 512  # bytes that surely hold the header of a .npy file with a plain dtype
-_LAZY: Final = ("texts.npy", "props.npy")
-_VECTORS: Final = "vectors_"
+VECTORS: Final = "vectors_"
+LARGE: Final = ("texts", "props")
+"""Columns with a table of checksums beside them, `<name>_sums`; vectors as well."""
+_NO_VECTORS: Final = np.zeros((0, 0), np.float32)
 
 
-def id_hash(item_id: str) -> int:
-    """The 64-bit hash by which ids are sorted."""
-    return int.from_bytes(blake2b(item_id.encode(), digest_size=8).digest(), "little")
+def id_hash(name: bytes) -> int:
+    """The hash by which ids are sorted; equal ones lie side by side, so a lookup compares the id itself."""
+    return zlib.crc32(name)
+
+
+def column_of(file: str) -> str:
+    """The column that a file holds, whatever its generation."""
+    return file.split(".", 1)[0]
+
+
+def is_large(column: str) -> bool:
+    """Whether a column is checked block by block."""
+    return column in LARGE or (column.startswith(VECTORS) and not column.endswith("_sums"))
 
 
 @final
 class Segment(Source):
-    """A segment as opened."""
+    """A segment as opened.
 
-    def __init__(
-        self, entry: SegmentEntry, load: Callable[[str], Array], blobs: dict[str, Callable[[], Array]]
-    ) -> None:
+    Args:
+        entry: what the manifest says of it.
+        column: reads and checks a column.
+        large: the columns that are checked block by block.
+    """
+
+    def __init__(self, entry: SegmentEntry, column: Callable[[str], Array], large: dict[str, Blob]) -> None:
         self.entry = entry
-        self._blobs = blobs
-        self._vectors: dict[int, Float32s] = {}
-        self.session_names = msgpack.unpackb(load("sessions.npy").tobytes(), raw=False)
-        self._sessions = {name: code for code, name in enumerate(self.session_names)}
-        self._hashes, self._id_ends = load("id_hash.npy").data, load("id_ends.npy").data
-        self._id_bytes = load("ids.npy").tobytes()
-        self._item_ids, self._text_ends = load("item_id.npy"), load("text_ends.npy")
-        self._sources, self._targets = load("source.npy"), load("target.npy")
-        self._prop_ends = load("prop_ends.npy")
+        self._column, self._large = column, large
+
+    @cached_property
+    def session_names(self) -> list[str]:  # type: ignore[override]
+        names: list[str] = msgpack.unpackb(self._column("sessions").tobytes(), raw=False)
+        return names
+
+    @cached_property
+    def _sessions(self) -> dict[str, int]:
+        return {name: code for code, name in enumerate(self.session_names)}
+
+    @cached_property
+    def _hashes(self) -> Any:
+        return self._column("id_hash").data
+
+    @cached_property
+    def _id_ends(self) -> Any:
+        return self._column("id_ends").data
+
+    @cached_property
+    def _id_bytes(self) -> Any:
+        return self._column("ids").data
+
+    @cached_property
+    def _item_ids(self) -> Any:
+        return self._column("item_id").data
+
+    @cached_property
+    def _id_rows(self) -> tuple[Any, Any]:
+        return self._column("id_starts").data, self._column("id_rows").data
+
+    @cached_property
+    def _ends(self) -> tuple[Any, Any]:
+        return self._column("source").data, self._column("target").data
+
+    @cached_property
+    def _out_starts(self) -> Any:
+        return self._column("out_starts").data
+
+    @cached_property
+    def _in(self) -> tuple[Any, Any]:
+        return self._column("in_starts").data, self._column("in_rows").data
+
+    @cached_property
+    def _text_ends(self) -> Any:
+        return self._column("text_ends").data
+
+    @cached_property
+    def _prop_ends(self) -> Any:
+        return self._column("prop_ends").data
 
     def vectors(self, collection: int) -> Float32s:
-        block = self._vectors.get(collection)
-        if block is None:
-            blob = self._blobs.get(f"{_VECTORS}{collection}.npy")
-            block = self._vectors.setdefault(
-                collection, np.zeros((0, 0), np.float32) if blob is None else blob()
-            )
-        return block
+        blob = self._large.get(f"{VECTORS}{collection}")
+        return _NO_VECTORS if blob is None else blob.whole()
 
-    @cached_property
-    def _texts(self) -> Array:
-        return self._blobs["texts.npy"]()
-
-    @cached_property
-    def _props(self) -> Array:
-        return self._blobs["props.npy"]()
-
-    @cached_property
-    def _by_id(self) -> tuple[Array, Array]:
-        rows = np.argsort(self._item_ids, kind="stable")
-        return rows, self._item_ids[rows]
-
-    @cached_property
-    def _by_target(self) -> tuple[Array, Array]:
-        rows = np.argsort(self._targets, kind="stable")
-        return rows, self._targets[rows]
+    def vector(self, collection: int, place: int) -> Float32s:
+        row: Float32s = self._large[f"{VECTORS}{collection}"].rows(place, place + 1)[0]
+        return row
 
     def code_of(self, item_id: str) -> int:
-        """Code of an id, -1 where the segment does not know it."""
-        mark = id_hash(item_id)
-        place = bisect_left(self._hashes, mark)
-        while place < len(self._hashes) and self._hashes[place] == mark:
-            if self.label(place) == item_id:
+        name = item_id.encode()
+        mark, hashes = zlib.crc32(name), self._hashes
+        place = bisect_left(hashes, mark)
+        size = len(hashes)
+        while place < size and hashes[place] == mark:
+            if self._id_bytes[self._id_ends[place] : self._id_ends[place + 1]] == name:
                 return place
             place += 1
         return -1
 
     def label(self, code: int) -> str:
-        """The id behind a code."""
-        return self._id_bytes[self._id_ends[code] : self._id_ends[code + 1]].decode()
+        return str(self._id_bytes[self._id_ends[code] : self._id_ends[code + 1]], "utf-8")
 
     def rows_of(self, item_id: str) -> Sequence[int]:
         code = self.code_of(item_id)
-        return _run(*self._by_id, code) if code >= 0 else ()
+        if code < 0:
+            return ()
+        starts, rows = self._id_rows
+        lo, hi = starts[code], starts[code + 1]
+        return (rows[lo],) if hi == lo + 1 else tuple(rows[lo:hi])
 
     def id_at(self, row: int) -> str:
-        return self.label(int(self._item_ids[row]))
+        return self.label(self._item_ids[row])
 
     def text_at(self, row: int) -> tuple[str, bytes]:
-        content, meta = (bytes(_slice(self._texts, self._text_ends, 2 * row + part)) for part in (0, 1))
-        return content.decode(), meta
+        lo, mid, hi = self._text_ends[2 * row : 2 * row + 3]
+        if lo == hi:
+            return "", b""
+        text = self._large["texts"].rows(lo, hi).tobytes()
+        return str(text[: mid - lo], "utf-8"), text[mid - lo :]
 
     def session_code(self, session: str) -> int:
         return self._sessions.get(session, -1)
@@ -113,173 +161,85 @@ class Segment(Source):
         code = self.code_of(item_id)
         if code < 0:
             return ()
-        if incoming:
-            return _run(*self._by_target, code)
-        lo, hi = np.searchsorted(self._sources, (code, code + 1))
-        return range(int(lo), int(hi))
+        if not incoming:
+            return range(self._out_starts[code], self._out_starts[code + 1])
+        starts, rows = self._in
+        return tuple(rows[starts[code] : starts[code + 1]])
 
     def edges_between(self, source: str, target: str) -> Sequence[int]:
-        run, code = self.edge_rows(source, incoming=False), self.code_of(target)
-        if code < 0 or not run:
+        if not self.entry.edges or (code := self.code_of(source)) < 0:
             return ()
-        lo, hi = np.searchsorted(self._targets[run[0] : run[-1] + 1], (code, code + 1)) + run[0]
-        return range(int(lo), int(hi))
-
-    def edge_codes(self) -> tuple[Array, Array]:
-        """Codes of the sources [m], rising, and of the targets [m] of all edge rows."""
-        return self._sources, self._targets
+        lo, hi = self._out_starts[code], self._out_starts[code + 1]
+        if lo == hi or (other := self.code_of(target)) < 0:
+            return ()
+        targets = self._ends[1]
+        first = bisect_left(targets, other, lo, hi)
+        last = first
+        while last < hi and targets[last] == other:
+            last += 1
+        return range(first, last)
 
     def edge_ends(self, row: int) -> tuple[str, str]:
-        return self.label(int(self._sources[row])), self.label(int(self._targets[row]))
+        return self.label(self._ends[0][row]), self.label(self._ends[1][row])
 
     def edge_text(self, row: int) -> bytes:
-        return bytes(_slice(self._props, self._prop_ends, row))
+        lo, hi = self._prop_ends[row], self._prop_ends[row + 1]
+        return b"" if lo == hi else self._large["props"].rows(lo, hi).tobytes()
 
+    def names(self) -> Ragged:
+        return Ragged(self._column("ids"), self._column("id_ends"))
 
-def build(views: Sequence[View]) -> dict[str, Array]:
-    """The columns of a segment with the living rows of some views, patched values folded in. Changes nothing
-    logical.
+    def hashes(self) -> NDArray[np.uint32]:
+        """The hash of each id, in the order of their codes."""
+        return self._column("id_hash")
 
-    Items keep the order of their sequence numbers, so the same rows always give the same files.
-    """
-    items = [(view, row) for view in views for row in np.flatnonzero(view.items["alive"][: view.n]).tolist()]
-    items.sort(key=lambda place: (int(place[0].items["seq"][place[1]]), place[0].source.id_at(place[1])))
-    edges = [(view, row) for view in views for row in np.flatnonzero(view.edges["alive"][: view.m]).tolist()]
-    ids = [view.source.id_at(row) for view, row in items]
-    ends = [view.source.edge_ends(row) for view, row in edges]
-    codes = _codes({*ids, *(end for pair in ends for end in pair)})
-    files = _id_files(codes)
-    files["item_id.npy"] = np.array([codes[name] for name in ids], np.int32)
-    files |= _item_files(items)
-    return files | _edge_files(edges, ends, codes)
+    def item_codes(self, n: int) -> NDArray[np.int32]:
+        return self._column("item_id")[:n]
 
+    def edge_codes(self, m: int | None = None) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        return self._column("source")[:m], self._column("target")[:m]
 
-def write(
-    fs: FileSystem, folder: str, segment_id: int, files: dict[str, Array], *, folded: int
-) -> SegmentEntry:
-    """Write a segment beside, sync every file, then give the folder its name. It exists once a manifest names
-    it.
-    """
-    parent, final_path = f"{folder}/segments", f"{folder}/{segment_folder(segment_id)}"
-    temporary = f"{parent}/.tmp-{segment_id}"
-    fs.mkdir(temporary)
-    entries = []
-    for name, column in sorted(files.items()):
-        data = npy_bytes(column)
-        fs.write_new(f"{temporary}/{name}", data)
-        fs.sync_file(f"{temporary}/{name}")
-        entries.append(FileEntry(name, len(data), zlib.crc32(data)))
-    fs.sync_dir(temporary)
-    fs.rename(temporary, final_path)
-    fs.sync_dir(parent)
-    counts = len(files["item_id.npy"]), len(files["source.npy"])
-    return SegmentEntry(segment_id, folded, *counts, tuple(entries))
+    def texts(self, n: int) -> Ragged:
+        return Ragged(self._large["texts"].whole(), self._column("text_ends"))
+
+    def props(self, m: int) -> Ragged:
+        return Ragged(self._large["props"].whole(), self._column("prop_ends"))
 
 
 def load(fs: FileSystem, folder: str, entry: SegmentEntry) -> Draft:
-    """Open a segment; raises CorruptionError where a file is not what was written."""
+    """Map a segment; a file that is not what was written raises CorruptionError when it is first touched."""
     root = f"{folder}/{segment_folder(entry.id)}"
-    crcs = {file.name: file.crc for file in entry.files}
+    files = {column_of(file.name): file for file in entry.files}
+    mapped = {name: fs.map_bytes(f"{root}/{file.name}") for name, file in files.items()}
+    kept: dict[str, Array] = {}
 
     def column(name: str) -> Array:
-        return parse(memoryview(fs.read(f"{root}/{name}")), f"{root}/{name}", crcs.get(name))
+        if name not in kept:
+            kept[name] = blobs.checked(mapped[name], f"{root}/{files[name].name}", files[name].crc)
+        return kept[name]
 
-    def blob(name: str) -> Callable[[], Array]:
-        mapped = fs.map_bytes(f"{root}/{name}")
-        return lambda: parse(mapped.data, f"{root}/{name}", crcs.get(name))
+    def lazy(name: str, count: int, *, flags: bool = False) -> Array | Callable[[], Array]:
+        if flags and name not in files:
+            return np.ones(count, bool)  # no row is dead
+        return lambda: column(name)
 
-    source = Segment(
-        entry, column, {name: blob(name) for name in crcs if name in _LAZY or name.startswith(_VECTORS)}
-    )
-    items = {name: column(f"item_{name}.npy") for name in ITEM_COLUMNS if name != "alive"}
-    edges = {name: column(f"edge_{name}.npy") for name in EDGE_COLUMNS if name != "alive"}
-    items["alive"], edges["alive"] = np.ones(entry.items, bool), np.ones(entry.edges, bool)
-    return Draft(source, items, edges, entry.items, entry.edges, folded=entry.folded)
-
-
-def npy_bytes(column: Array) -> bytes:
-    """An array as the bytes of a .npy file."""
-    buffer = io.BytesIO()
-    np.save(buffer, column, allow_pickle=False)
-    return buffer.getvalue()
-
-
-def parse(data: memoryview, path: str, crc: int | None) -> Array:
-    """The array in the bytes of a .npy file, sharing them; raises CorruptionError for a wrong checksum."""
-    if zlib.crc32(data) != crc:
-        raise CorruptionError(path, "its checksum is wrong")
-    head = io.BytesIO(bytes(data[:_HEADER]))
-    np.lib.format.read_magic(head)
-    shape, _, dtype = np.lib.format.read_array_header_1_0(head)
-    return np.frombuffer(data, dtype, count=math.prod(shape), offset=head.tell()).reshape(shape)
-
-
-def _codes(names: set[str]) -> dict[str, int]:
-    return {name: code for code, (_, name) in enumerate(sorted((id_hash(name), name) for name in names))}
-
-
-def _id_files(codes: dict[str, int]) -> dict[str, Array]:
-    blob, ends = _blob([name.encode() for name in codes])
-    hashes = np.array([id_hash(name) for name in codes], np.uint64)
-    return {"ids.npy": blob, "id_ends.npy": ends, "id_hash.npy": hashes}
-
-
-def _item_files(places: list[tuple[View, int]]) -> dict[str, Array]:
-    files: dict[str, Array] = {}
-    for name, kind in ITEM_COLUMNS.items():
-        if name not in ("alive", "session", "vec_row"):
-            files[f"item_{name}.npy"] = np.array([view.items[name][row] for view, row in places], kind)
-    names = [view.source.session_names[view.items["session"][row]] for view, row in places]
-    sessions = {name: code for code, name in enumerate(dict.fromkeys(names))}
-    files["item_session.npy"] = np.array([sessions[name] for name in names], np.int32)
-    files["sessions.npy"] = np.frombuffer(msgpack.packb(list(sessions)), np.uint8)
-    files |= _vector_files(places, files["item_collection.npy"])
-    files["texts.npy"], files["text_ends.npy"] = _blob([part for place in places for part in _text(*place)])
-    return files
-
-
-def _vector_files(places: list[tuple[View, int]], codes: Array) -> dict[str, Array]:
-    old = np.array([view.items["vec_row"][row] for view, row in places], np.int32)
-    files: dict[str, Array] = {"item_vec_row.npy": np.full(len(old), -1, np.int32)}
-    for code in np.unique(codes[old >= 0]).tolist():
-        chosen = np.flatnonzero((old >= 0) & (codes == code)).tolist()
-        files["item_vec_row.npy"][chosen] = np.arange(len(chosen))
-        rows = [places[place][0].source.vectors(code)[old[place]] for place in chosen]
-        files[f"{_VECTORS}{code}.npy"] = np.stack(rows)
-    return files
-
-
-def _edge_files(
-    places: list[tuple[View, int]], ends: list[tuple[str, str]], codes: dict[str, int]
-) -> dict[str, Array]:
-    keys = np.array([(codes[a], codes[b]) for a, b in ends], np.int32).reshape(-1, 2)
-    seqs = np.array([view.edges["seq"][row] for view, row in places], np.uint64)
-    order = np.lexsort((seqs, keys[:, 1], keys[:, 0]))
-    files: dict[str, Array] = {"source.npy": keys[order, 0], "target.npy": keys[order, 1]}
-    for name, kind in EDGE_COLUMNS.items():
-        if name != "alive":
-            values = np.array([view.edges[name][row] for view, row in places], kind)
-            files[f"edge_{name}.npy"] = values[order]
-    chosen = [places[place] for place in order.tolist()]
-    files["props.npy"], files["prop_ends.npy"] = _blob([view.source.edge_text(row) for view, row in chosen])
-    return files
-
-
-def _text(view: View, row: int) -> tuple[bytes, bytes]:
-    content, meta = view.source.text_at(row)
-    return content.encode(), view.metas.get(row, meta)
-
-
-def _blob(parts: list[bytes]) -> tuple[Array, Array]:
-    ends = np.cumsum([0, *map(len, parts)], dtype=np.int64)
-    return np.frombuffer(b"".join(parts), np.uint8), ends
-
-
-def _slice(blob: Array, ends: Array, place: int) -> Array:
-    return blob[ends[place] : ends[place + 1]]
-
-
-def _run(rows: Array, keys: Array, key: int) -> list[int]:
-    lo, hi = np.searchsorted(keys, (key, key + 1))
-    run: list[int] = rows[lo:hi].tolist()
-    return run
+    large = {
+        name: Blob(f"{root}/{files[name].name}", mapped[name], lambda name=name: column(f"{name}_sums"))  # type: ignore[misc]
+        for name in files
+        if is_large(name)
+    }
+    folded = entry.folded
+    items = {
+        name: Column(lazy(f"item_{name}", entry.items, flags=name == "alive"), upto=folded)
+        for name in ITEM_COLUMNS
+    }
+    edges = {
+        name: Column(lazy(f"edge_{name}", entry.edges, flags=name == "alive"), upto=folded)
+        for name in EDGE_COLUMNS
+    }
+    metas = Metas(upto=folded)
+    if "metas" in files:
+        pairs = msgpack.unpackb(column("metas").tobytes(), raw=False)
+        metas = Metas(upto=folded, taken={row: (meta, folded) for row, meta in pairs})
+    part = Part(Segment(entry, column, large), items, edges, metas, n=entry.items, m=entry.edges)
+    return Draft(part, folded=folded)

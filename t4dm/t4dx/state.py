@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from bisect import bisect_right
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, final
-
-import numpy as np
 
 from t4dm.t4dx.memtable import Memtable
 from t4dm.t4dx.ops import (
@@ -26,20 +25,47 @@ from t4dm.t4dx.ops import (
 )
 from t4dm.t4dx.registry import Collections, EdgeTypes
 from t4dm.t4dx.restoring import restore
-from t4dm.t4dx.tables import Draft, Rows, View, sees
-from t4dm.t4dx.types import ITEM_TYPES
+from t4dm.t4dx.rules import Rules, scaled_one
+from t4dm.t4dx.tables import Draft, Part, View
+from t4dm.t4dx.types import ITEM_TYPES, Lsn
 from t4dm.t4dx.undo import Undoables
+from t4dm.t4dx.wal import WalInfo
 
 _RECORD_TIME: Final = {"items": 4, "edges": 3}
 
 
-class Version(NamedTuple):
-    """What a reader holds: all views at one LSN, the memtable's first, then segments from new to old."""
+class Layout(NamedTuple):
+    """The parts of a store: the memtable's first, then frozen ones and segments from new to old."""
 
-    views: tuple[View, ...]
+    parts: tuple[Part, ...]
+    rules: Rules
     types: EdgeTypes
     collections: Collections
-    lsn: int
+
+
+class Cut(NamedTuple):
+    """What a write publishes: how far a reader may look. n and m count the memtable's rows."""
+
+    layout: Layout
+    lsn: Lsn
+    n: int
+    m: int
+
+
+@final
+class Version:
+    """What a reader holds: all views at one LSN, the memtable's first, then segments from new to old."""
+
+    __slots__ = ("collections", "cut", "lsn", "types", "views")
+
+    def __init__(self, cut: Cut) -> None:
+        layout, lsn = cut.layout, cut.lsn
+        self.cut, self.lsn, self.types, self.collections = cut, lsn, layout.types, layout.collections
+        front, *rest = layout.parts
+        self.views: tuple[View, ...] = (
+            View(front, lsn, cut.n, cut.m, layout.rules),
+            *[View(part, lsn, part.n, part.m, layout.rules) for part in rest],
+        )
 
     @property
     def dim(self) -> int:
@@ -47,53 +73,118 @@ class Version(NamedTuple):
         return self.collections.rows[0].dim
 
 
+class Frozen(NamedTuple):
+    """A memtable that waits for its flush: its last LSN, the log that goes on behind it, and what undoes
+    transactions up to there.
+    """
+
+    draft: Draft
+    lsn: Lsn
+    log: WalInfo
+    undo: list[Any]
+
+
+@final
+class Tombstones:
+    """Deletions of ids that some segment has not folded yet, by LSN. Only grows; trimming makes a new one."""
+
+    __slots__ = ("ids", "seqs")
+
+    def __init__(self, pairs: Sequence[tuple[Lsn, list[str]]] = ()) -> None:
+        self.seqs: list[Lsn] = [seq for seq, _ in pairs]
+        self.ids: list[list[str]] = [ids for _, ids in pairs]
+
+    def add(self, seq: Lsn, ids: list[str]) -> None:
+        """Append the newest."""
+        self.ids.append(ids)
+        self.seqs.append(seq)
+
+    def between(self, since: Lsn, upto: Lsn) -> list[tuple[Lsn, list[str]]]:
+        """Those with an LSN in (since, upto]."""
+        lo, hi = bisect_right(self.seqs, since), bisect_right(self.seqs, upto)
+        return list(zip(self.seqs[lo:hi], self.ids[lo:hi], strict=True))
+
+    def after(self, lsn: Lsn) -> Tombstones:
+        """Those that are newer than an LSN."""
+        return Tombstones(self.between(lsn, self.seqs[-1]))
+
+    def newest(self) -> dict[str, Lsn]:
+        """The LSN of the newest tombstone of each id."""
+        return {name: seq for seq, ids in zip(self.seqs, self.ids, strict=True) for name in ids}
+
+
 @final
 class State:
-    """Drafts of the memtable and the segments, tombstones and rules that no segment has folded yet, and the
-    last LSN.
+    """Drafts of the memtable, of frozen memtables and of segments; tombstones and rules that not all of them
+    have folded; the last LSN.
 
     `apply` never fails on an operation that passed `checks`: what it needs was checked before the operation
     was logged.
     """
 
     def __init__(
-        self, *, collections: Collections, types: EdgeTypes, segments: list[Draft], lsn: int
+        self, *, collections: Collections, types: EdgeTypes, segments: list[Draft], lsn: Lsn
     ) -> None:
         self.collections, self.types, self.lsn = collections, types, lsn
         self.memtable = Memtable(collections)
-        self.front = self.memtable.draft()
+        self.front = self.memtable.draft(lsn=lsn)
+        self.frozen: list[Frozen] = []
         self.segments = segments
-        self.tombstones: dict[str, int] = {}
-        self.rules: list[tuple[int, ScaleRule]] = []
+        self.tombstones, self.rules = Tombstones(), Rules(types)
         self.undo = Undoables()
+        self.flushed_undo: list[Any] = []
+        self._layout: Layout | None = None
 
     @property
     def drafts(self) -> list[Draft]:
-        """Memtable first, then segments from new to old."""
-        return [self.front, *self.segments]
+        """Memtable first, then frozen ones and segments from new to old."""
+        return [self.front, *[frozen.draft for frozen in self.frozen], *self.segments]
+
+    def cut(self) -> Cut:
+        """The present, in constant time."""
+        layout, front = self._layout, self.front
+        if layout is None or layout.parts[0] is not front.part:
+            parts = tuple(draft.part for draft in self.drafts)
+            layout = self._layout = Layout(parts, self.rules, self.types, self.collections)
+        return Cut(layout, self.lsn, front.n, front.m)
 
     def version(self) -> Version:
-        """Publish the present."""
-        return Version(tuple(draft.view() for draft in self.drafts), self.types, self.collections, self.lsn)
+        """The present, as readers see it."""
+        return Version(self.cut())
 
-    def new_memtable(self) -> None:
-        """Start an empty memtable; the old one's rows now live in a segment."""
+    def changed(self) -> None:
+        """Parts were replaced: the next cut looks at all of them."""
+        self._layout = None
+
+    def freeze(self, log: WalInfo) -> None:
+        """Start an empty memtable; the old one waits for its flush, `log` goes on behind it."""
+        front = self.front
+        front.part = front.part.replace(n=front.n, m=front.m)
+        self.frozen.insert(0, Frozen(front, self.lsn, log, self.undo.dump(0)))
         self.memtable = Memtable(self.collections)
-        self.front = self.memtable.draft()
+        self.front = self.memtable.draft(lsn=self.lsn)
+        self.changed()
 
     def forget_folded(self) -> None:
-        """Drop the rules and tombstones that every segment has folded."""
-        folded = min((draft.folded for draft in self.segments), default=self.lsn)
-        self.rules = [rule for rule in self.rules if rule[0] > folded]
-        self.tombstones = {name: seq for name, seq in self.tombstones.items() if seq > folded}
+        """Drop the rules and tombstones that all parts have folded."""
+        folded = min(draft.folded for draft in self.drafts)
+        if self.rules.seqs and self.rules.seqs[0] <= folded:
+            self.rules = self.rules.after(folded)
+        if self.tombstones.seqs and self.tombstones.seqs[0] <= folded:
+            self.tombstones = self.tombstones.after(folded)
+        self.changed()
 
     def find_item(self, item_id: str) -> tuple[Draft, int] | None:
         """The current version of an id."""
         for draft in self.drafts:
             for row in reversed(draft.source.rows_of(item_id)):
-                if sees(draft.items, row, None):
+                if draft.current("items", row):
                     return draft, row
         return None
+
+    def weight(self, draft: Draft, row: int) -> float:
+        """The present weight of an edge row, pending rules applied."""
+        return scaled_one(draft.part, self.rules, row, self.lsn)
 
     def find_edges(self, source: str, target: str, edge_type: str | None) -> list[tuple[Draft, int]]:
         """The current versions of the edges between two ids, of one type or of all."""
@@ -102,7 +193,7 @@ class State:
             (draft, row)
             for draft in self.drafts
             for row in draft.source.edges_between(source, target)
-            if (code is None or draft.edges["type"][row] == code) and sees(draft.edges, row, None)
+            if (code is None or draft.value("edges", "type", row) == code) and draft.current("edges", row)
         ]
 
     def apply(self, op: Op) -> None:
@@ -121,14 +212,11 @@ class State:
             case MapEdges():
                 self._map_edges(op)
             case ScaleRule():
-                self.rules.append((self.lsn, op))
-                for draft in self.drafts:
-                    apply_rule(draft, op, self.types, before=self.lsn)
+                self.rules.add(self.lsn, op)
             case DeleteItems():
-                for item_id in op.ids:
-                    self.tombstones[item_id] = self.lsn
-                    for draft in self.drafts:
-                        bury(draft, item_id, before=self.lsn)
+                self.tombstones.add(self.lsn, op.ids)
+                for draft in self.drafts:
+                    bury(draft, op.ids, seq=self.lsn)
             case CloseItems():
                 for item_id in op.ids:
                     self._close_item(item_id, op.time)
@@ -138,133 +226,91 @@ class State:
                 restore(self, op)
 
     def _insert_items(self, op: InsertItems) -> None:
-        numbers, column = op.numbers.copy(), _RECORD_TIME["items"]
+        times = op.numbers[:, _RECORD_TIME["items"]].tolist()
         for place, item_id in enumerate(op.ids):
-            numbers[place, column] = self._close_item(item_id, float(numbers[place, column]))
-        self.memtable.add_items(self.front, replace(op, numbers=numbers), seq=self.lsn)
+            times[place] = self._close_item(item_id, times[place])
+        self.memtable.add_items(self.front, op, times=times, seq=self.lsn)
 
     def _insert_edges(self, op: InsertEdges) -> None:
-        numbers, column = op.numbers.copy(), _RECORD_TIME["edges"]
+        times = op.numbers[:, _RECORD_TIME["edges"]].tolist()
+        drafts, codes = self.drafts, self.types.codes
         for place, (source, target, name) in enumerate(zip(op.sources, op.targets, op.types, strict=True)):
-            code = self.types.codes.get(name, -1)
+            code = codes.get(name, -1)
             rows = [
                 (draft, row)
-                for draft in self.drafts
+                for draft in drafts
                 for row in draft.source.edges_between(source, target)
-                if draft.edges["type"][row] == code
+                if draft.value("edges", "type", row) == code
             ]
-            numbers[place, column] = self._close("edges", rows, float(numbers[place, column]))
-        self.memtable.add_edges(self.front, replace(op, numbers=numbers), self.types, seq=self.lsn)
+            if rows:
+                times[place] = self._close("edges", rows, times[place])
+        self.memtable.add_edges(self.front, op, self.types, times=times, seq=self.lsn)
 
     def _close_item(self, item_id: str, time: float) -> float:
         rows = [(draft, row) for draft in self.drafts for row in draft.source.rows_of(item_id)]
-        return self._close("items", rows, time)
+        return self._close("items", rows, time) if rows else time
 
     def _close(self, kind: str, rows: list[tuple[Draft, int]], time: float) -> float:
         """End the current version of a key, not before any of its versions began or ended: their spans stay
         disjoint even where the clock ran backwards. Returns the time that was used."""
         spans = []
         for draft, row in rows:
-            cols = draft.items if kind == "items" else draft.edges
-            if cols["alive"][row]:
-                since, until = float(cols["record_time"][row]), float(cols["record_until"][row])
+            if draft.value(kind, "alive", row):
+                since, until = draft.value(kind, "record_time", row), draft.value(kind, "record_until", row)
                 time = max(time, until if until < math.inf else since)
                 spans.append((draft, row, until))
         for draft, row, until in spans:
             if until == math.inf:
-                draft.patch(kind, "record_until", [row], time, seq=self.lsn)
+                draft.patch(kind, "record_until", row, time, seq=self.lsn)
         return time
 
     def _set_field(self, op: SetField) -> None:
         for item_id, value in zip(op.ids, op.values, strict=True):
             if (found := self.find_item(item_id)) is not None:
                 draft, row = found
-                set_value(draft, op.field, row, value, seq=self.lsn)
+                draft.patch("items", op.field, row, native(op.field, value), seq=self.lsn)
 
     def _map_field(self, op: MapField) -> None:
         for item_id, (a, b, lo, hi) in zip(op.ids, op.operators.tolist(), strict=True):
             if (found := self.find_item(item_id)) is not None:
                 draft, row = found
-                value = min(max(a * float(draft.items[op.field][row]) + b, lo), hi)
-                draft.patch("items", op.field, [row], value, seq=self.lsn)
+                value = min(max(a * float(draft.value("items", op.field, row)) + b, lo), hi)
+                draft.patch("items", op.field, row, native(op.field, value), seq=self.lsn)
 
     def _map_edges(self, op: MapEdges) -> None:
         keys = zip(op.sources, op.targets, op.types, op.operators.tolist(), strict=True)
         for source, target, edge_type, (a, b, lo, hi) in keys:
             for draft, row in self.find_edges(source, target, edge_type):
-                value = min(max(a * float(draft.edges["weight"][row]) + b, lo), hi)
-                draft.patch("edges", "weight", [row], value, seq=self.lsn)
+                weight = scaled_one(draft.part, self.rules, row, self.lsn)
+                draft.patch("edges", "weight", row, min(max(a * weight + b, lo), hi), seq=self.lsn)
 
     def _delete_edges(self, op: DeleteEdges) -> None:
         for source, target, edge_type in zip(op.sources, op.targets, op.types, strict=True):
             code = self.types.codes.get(edge_type, -1)
             for draft in self.drafts:
-                rows = [
-                    row
-                    for row in draft.source.edges_between(source, target)
-                    if draft.edges["type"][row] == code and draft.edges["alive"][row]
-                ]
-                if rows:
-                    draft.patch("edges", "alive", rows, False, seq=self.lsn)
+                for row in draft.source.edges_between(source, target):
+                    if draft.value("edges", "type", row) == code and draft.value("edges", "alive", row):
+                        draft.patch("edges", "alive", row, False, seq=self.lsn)
 
 
-def set_value(draft: Draft, field: str, row: int, value: Any, *, seq: int) -> None:
-    """Set one field of an item row; types come by name, metadata packed."""
-    if field == "metadata":
-        draft.patch_metas(row, value, seq=seq)
-    else:
-        draft.patch("items", field, [row], ITEM_TYPES.index(value) if field == "type" else value, seq=seq)
+def native(field: str, value: Any) -> Any:
+    """A value as the column's memory holds it: types come by name, counters as floats."""
+    if field == "type":
+        return ITEM_TYPES.index(value)
+    return int(value) if field == "access_count" else value
 
 
-def bury(draft: Draft, item_id: str, *, before: int) -> None:
-    """Hide all versions of an id, and all edges at it, that are older than a tombstone."""
-    items = [row for row in draft.source.rows_of(item_id) if draft.items["alive"][row]]
-    if items := [row for row in items if draft.items["seq"][row] < before]:
-        draft.patch("items", "alive", items, False, seq=None)
-    out, into = (draft.source.edge_rows(item_id, incoming=side) for side in (False, True))
-    edges = [row for row in {*out, *into} if draft.edges["alive"][row] and draft.edges["seq"][row] < before]
-    if edges:
-        draft.patch("edges", "alive", edges, False, seq=None)
-
-
-def apply_rule(draft: Draft, rule: ScaleRule, types: EdgeTypes, *, before: int) -> None:
-    """Apply a scaling rule to the edges of a source that were current when it was made, and not patched
-    since.
-
-    An edge that carries an overlay already gets the result as its overlay: a delta file holds values, and a
-    value that includes a rule must say so by its LSN. All other edges stay unmarked, the rule itself is kept
-    for them.
-    """
-    rows = rule_rows(draft, rule, types, before=before)
-    if len(rows):
-        a, b, lo, hi = rule.operator.tolist()
-        values = np.minimum(np.maximum(a * draft.edges["weight"][rows] + b, lo), hi)
-        draft.patch("edges", "weight", rows, values, seq=None)
-        marks = draft.touched["edges"].get("weight", {})
-        marks.update({row: before for row in rows.tolist() if row in marks})
-
-
-def rule_rows(draft: Draft, rule: ScaleRule, types: EdgeTypes, *, before: int) -> Rows:
-    """The edge rows a rule applies to."""
-    cols, m = draft.edges, draft.m
-    closed = draft.touched["edges"].get("record_until", {})
-    mask = cols["alive"][:m] & (cols["seq"][:m] < before) & (cols["record_until"][:m] == math.inf)
-    if later := [row for row, seq in closed.items() if seq > before]:
-        mask[later] = cols["alive"][later] & (cols["seq"][later] < before)
-    if newer := [row for row, seq in draft.touched["edges"].get("weight", {}).items() if seq >= before]:
-        mask[newer] = False
-    if rule.types is not None:
-        mask &= np.isin(cols["type"][:m], [types.codes.get(name, -1) for name in rule.types])
-    if rule.recorded is not None:
-        mask &= (cols["record_time"][:m] >= rule.recorded[0]) & (cols["record_time"][:m] < rule.recorded[1])
-    if rule.lsn is not None:
-        mask &= cols["seq"][:m] <= rule.lsn
-    for side, names in enumerate((rule.sources, rule.targets)):
-        if names is not None:
-            wanted: list[int] = [
-                r for name in names for r in draft.source.edge_rows(name, incoming=bool(side))
-            ]
-            chosen = np.zeros(m, bool)
-            chosen[[row for row in wanted if row < m]] = True
-            mask &= chosen
-    return np.flatnonzero(mask)
+def bury(draft: Draft, ids: Sequence[str], *, seq: Lsn) -> None:
+    """Hide all versions of some ids, and all edges at them, that are older than a tombstone."""
+    items = {row: None for name in ids for row in draft.source.rows_of(name)}
+    edges = {
+        row: None
+        for name in ids
+        for side in (False, True)
+        for row in draft.source.edge_rows(name, incoming=side)
+    }
+    for kind, rows in (("items", items), ("edges", edges)):
+        alive, born = draft.part.column(kind, "alive"), draft.part.column(kind, "seq")
+        chosen = [row for row in rows if alive.now(row) and born.now(row) < seq]
+        if chosen:
+            draft.patch_many(kind, "alive", chosen, False, seqs=seq)

@@ -1,28 +1,28 @@
-"""Columns that readers share and one writer patches: immutable views, copied column by column on the first
-write.
+"""Rows of items and edges: where they lie (`Source`), their columns (`Part`), what a reader sees of them
+(`View`), and what the writer holds (`Draft`).
 
-A `Source` holds rows that never change (a segment) or only grow (the memtable). A `View` is what a reader
-sees: the first `n` item rows and `m` edge rows, with overlays already patched into the columns. The writer
-works on a `Draft`: it copies a column before it patches it, once per batch, and then publishes a new view. A
-reader that holds an older view is never disturbed, so a snapshot is just a kept reference.
+Items and edges of a source are found by id through codes, small numbers of its own. A part is immutable but
+for the logs of its columns and, in the memtable, rows behind those that any reader counts; so a view is a
+part and two numbers, the LSN and the count of rows, and costs nothing to make.
 """
 
 from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import Any, Final, final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple, final
 
 import msgpack
 import numpy as np
 from numpy.typing import NDArray
 
+from t4dm.t4dx.columns import Array as Array
+from t4dm.t4dx.columns import Column, Metas
+from t4dm.t4dx.columns import Rows as Rows
 from t4dm.t4dx.registry import Collections, EdgeTypes
-from t4dm.t4dx.types import ITEM_TYPES, AsOf, Edge, Float32s, Item
-
-Array = NDArray[Any]
-Rows = NDArray[np.int64]
+from t4dm.t4dx.rules import Rules, scaled, scaled_one
+from t4dm.t4dx.types import ITEM_TYPES, AsOf, Edge, Float32s, Item, Lsn
 
 ITEM_COLUMNS: Final[dict[str, str]] = {
     "seq": "u8",
@@ -54,6 +54,13 @@ EDGE_COLUMNS: Final[dict[str, str]] = {
 NO_ROWS: Final[Rows] = np.zeros(0, np.int64)
 
 
+class Ragged(NamedTuple):
+    """Byte strings one after the other: string i is blob[ends[i]:ends[i + 1]]."""
+
+    blob: NDArray[np.uint8]
+    ends: NDArray[np.int64]
+
+
 class Source(ABC):
     """Rows of items and edges with their ids and texts; what a row says never changes here."""
 
@@ -62,6 +69,10 @@ class Source(ABC):
     @abstractmethod
     def vectors(self, collection: int) -> Float32s:
         """Vectors [n, D] of a collection, by its code; the column `vec_row` points into them."""
+
+    @abstractmethod
+    def vector(self, collection: int, place: int) -> Float32s:
+        """One vector [D], without a look at the others."""
 
     @abstractmethod
     def rows_of(self, item_id: str) -> Sequence[int]:
@@ -95,27 +106,119 @@ class Source(ABC):
     def edge_text(self, row: int) -> bytes:
         """Packed properties of an edge row."""
 
+    @abstractmethod
+    def code_of(self, item_id: str) -> int:
+        """The code of an id in this source, -1 where it does not occur."""
+
+    @abstractmethod
+    def label(self, code: int) -> str:
+        """The id of a code."""
+
+    @abstractmethod
+    def names(self) -> Ragged:
+        """All ids in the order of their codes."""
+
+    @abstractmethod
+    def item_codes(self, n: int) -> NDArray[np.int32]:
+        """The code of each of the first n item rows."""
+
+    @abstractmethod
+    def edge_codes(self, m: int | None = None) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+        """The codes of source and target of each of the first m edge rows, None for all."""
+
+    @abstractmethod
+    def texts(self, n: int) -> Ragged:
+        """Content and packed metadata of the first n item rows, two strings for each."""
+
+    @abstractmethod
+    def props(self, m: int) -> Ragged:
+        """Packed properties of the first m edge rows."""
+
 
 @final
-class View:
-    """The rows of one source at one moment. Columns may be longer than `n` and `m`: rows behind are not there
-    yet.
-    """
+class Part:
+    """A source with its columns. Immutable: a change of a base makes a new part."""
 
-    __slots__ = ("_cache", "edges", "items", "m", "metas", "n", "source")
+    __slots__ = ("edges", "items", "m", "memo", "metas", "n", "source")
 
     def __init__(
         self,
         source: Source,
-        items: dict[str, Array],
-        edges: dict[str, Array],
+        items: dict[str, Column],
+        edges: dict[str, Column],
+        metas: Metas,
+        *,
         n: int,
         m: int,
-        metas: dict[int, bytes],
     ) -> None:
-        self.source, self.items, self.edges = source, items, edges
-        self.n, self.m, self.metas = n, m, metas
-        self._cache: dict[str, Any] = {}
+        self.source, self.items, self.edges, self.metas = source, items, edges, metas
+        self.n, self.m = n, m
+        self.memo: dict[str, tuple[object, Any]] = {}
+
+    def column(self, kind: str, field: str) -> Column:
+        """A column of the items or the edges."""
+        return self.items[field] if kind == "items" else self.edges[field]
+
+    def replace(self, **changes: Any) -> Part:
+        """A copy with some of it replaced."""
+        now = {"items": self.items, "edges": self.edges, "metas": self.metas, "n": self.n, "m": self.m}
+        return Part(self.source, **{**now, **changes})
+
+
+@final
+class _Arrays(Mapping[str, Array]):
+    """The columns of a view as arrays, each made when it is asked for."""
+
+    __slots__ = ("_kind", "_view")
+
+    def __init__(self, view: View, kind: str) -> None:
+        self._view, self._kind = view, kind
+
+    def __getitem__(self, name: str) -> Array:
+        return self._view.array(self._kind, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(ITEM_COLUMNS if self._kind == "items" else EDGE_COLUMNS)
+
+    def __len__(self) -> int:
+        return len(ITEM_COLUMNS if self._kind == "items" else EDGE_COLUMNS)
+
+
+@final
+class View:
+    """The rows of one part at one LSN. Arrays may be longer than `n` and `m`: rows behind are not there."""
+
+    __slots__ = ("_rules", "edges", "items", "lsn", "m", "n", "part", "source")
+
+    def __init__(self, part: Part, lsn: Lsn, n: int, m: int, rules: Rules) -> None:
+        self.part, self.source, self.lsn, self.n, self.m = part, part.source, lsn, n, m
+        self._rules = rules
+        self.items, self.edges = _Arrays(self, "items"), _Arrays(self, "edges")
+
+    def array(self, kind: str, name: str) -> Array:
+        """A column as an array; the same one as long as nothing changed in it."""
+        if kind == "items":
+            return self.part.items[name].array(self.lsn, self.n)
+        values = self.part.edges[name].array(self.lsn, self.m)
+        return scaled(self, self._rules, values) if name == "weight" else values
+
+    @property
+    def metas(self) -> dict[int, bytes]:
+        """Metadata that replaced what rows were inserted with."""
+        return self.part.metas.all(self.lsn)
+
+    def memo(
+        self, name: str, fields: Sequence[tuple[str, str]], make: Callable[[], Any], *, also: object = None
+    ) -> Any:
+        """A value derived from some columns, and something else, kept until one of them changes or a row is
+        added.
+        """
+        columns = [self.part.column(kind, field) for kind, field in fields]
+        stamp = (also, self.n, self.m, *(column.log.count(self.lsn) for column in columns))
+        found = self.part.memo.get(name)
+        if found is None or found[0] != stamp:
+            found = self.part.memo[name] = (stamp, make())
+        return found[1]
 
     def visible_items(self, as_of: AsOf | None) -> Rows:
         """Item rows that exist now, or did then."""
@@ -126,90 +229,114 @@ class View:
         return self._visible("edges", self.edges, self.m, as_of)
 
     def session_rows(self, session: str) -> Rows:
-        """Current item rows of a session; the grouping is made once per view."""
-        groups = self._cache.get("sessions")
-        if groups is None:
-            rows = self.visible_items(None)
-            codes = self.items["session"][rows]
-            order = np.argsort(codes, kind="stable")
-            groups = self._cache["sessions"] = (rows[order], codes[order])
+        """Current item rows of a session; the grouping is made once."""
+        rows, codes = self.memo("sessions", _LIVES["items"], self._sessions)
         code = self.source.session_code(session)
-        lo, hi = np.searchsorted(groups[1], (code, code + 1)) if code >= 0 else (0, 0)
-        return groups[0][lo:hi]
+        lo, hi = np.searchsorted(codes, (code, code + 1)) if code >= 0 else (0, 0)
+        found: Rows = rows[lo:hi]
+        return found
+
+    def sees_item(self, row: int, as_of: AsOf | None) -> bool:
+        """Whether an item row is visible."""
+        return row < self.n and sees(self.part.items, row, self.lsn, as_of)
+
+    def sees_edge(self, row: int, as_of: AsOf | None) -> bool:
+        """Whether an edge row is visible."""
+        return row < self.m and sees(self.part.edges, row, self.lsn, as_of)
 
     def item_row(self, item_id: str, as_of: AsOf | None) -> int:
         """The row of an id that is visible, -1 where none is; the newest where several are."""
         for row in reversed(self.source.rows_of(item_id)):
-            if row < self.n and sees(self.items, row, as_of):
+            if row < self.n and sees(self.part.items, row, self.lsn, as_of):
                 return row
         return -1
 
     def edge_rows(self, item_id: str, as_of: AsOf | None, *, incoming: bool) -> list[int]:
         """Visible edge rows that start (or end) at an id."""
-        rows = self.source.edge_rows(item_id, incoming=incoming)
-        return [row for row in rows if row < self.m and sees(self.edges, row, as_of)]
+        rows, lsn, cols = self.source.edge_rows(item_id, incoming=incoming), self.lsn, self.part.edges
+        return [row for row in rows if row < self.m and sees(cols, row, lsn, as_of)]
+
+    def weight(self, row: int) -> float:
+        """The weight of an edge row."""
+        return scaled_one(self.part, self._rules, row, self.lsn)
 
     def item(self, row: int, collections: Collections) -> Item:
         """Materialise an item row."""
-        content, meta = self.source.text_at(row)
-        meta = self.metas.get(row, meta)
-        cols, place, code = self.items, int(self.items["vec_row"][row]), int(self.items["collection"][row])
+        source, lsn, cols = self.source, self.lsn, self.part.items
+        content, meta = source.text_at(row)
+        meta = meta if (other := self.part.metas.at(row, lsn)) is None else other
+        place, code = cols["vec_row"].cells[row], cols["collection"].cells[row]
         return Item(
-            id=self.source.id_at(row),
+            id=source.id_at(row),
             content=content,
-            vector=None if place < 0 else np.array(self.source.vectors(code)[place]),
-            type=ITEM_TYPES[cols["type"][row]],
-            session=self.source.session_names[cols["session"][row]],
-            kappa=float(cols["kappa"][row]),
-            importance=float(cols["importance"][row]),
-            access_count=int(cols["access_count"][row]),
-            event_time=float(cols["event_time"][row]),
-            record_time=float(cols["record_time"][row]),
-            valid_from=float(cols["valid_from"][row]),
-            valid_until=float(cols["valid_until"][row]),
-            record_until=float(cols["record_until"][row]),
+            vector=None if place < 0 else source.vector(code, place).copy(),
+            type=ITEM_TYPES[cols["type"].at(row, lsn)],
+            session=source.session_names[cols["session"].cells[row]],
+            kappa=cols["kappa"].at(row, lsn),
+            importance=cols["importance"].at(row, lsn),
+            access_count=cols["access_count"].at(row, lsn),
+            event_time=cols["event_time"].at(row, lsn),
+            record_time=cols["record_time"].at(row, lsn),
+            valid_from=cols["valid_from"].at(row, lsn),
+            valid_until=cols["valid_until"].at(row, lsn),
+            record_until=cols["record_until"].at(row, lsn),
             metadata=msgpack.unpackb(meta, raw=False) if meta else {},
             collection=collections.rows[code].name,
         )
 
     def edge(self, row: int, types: EdgeTypes) -> Edge:
         """Materialise an edge row."""
+        lsn, cols = self.lsn, self.part.edges
         source, target = self.source.edge_ends(row)
-        props, cols = self.source.edge_text(row), self.edges
+        props = self.source.edge_text(row)
         return Edge(
             source,
             target,
-            types.label(int(cols["type"][row])),
-            weight=float(cols["weight"][row]),
-            valid_from=float(cols["valid_from"][row]),
-            valid_until=float(cols["valid_until"][row]),
-            record_time=float(cols["record_time"][row]),
-            record_until=float(cols["record_until"][row]),
+            types.label(cols["type"].cells[row]),
+            weight=self.weight(row),
+            valid_from=cols["valid_from"].at(row, lsn),
+            valid_until=cols["valid_until"].at(row, lsn),
+            record_time=cols["record_time"].at(row, lsn),
+            record_until=cols["record_until"].at(row, lsn),
             properties=msgpack.unpackb(props, raw=False) if props else {},
         )
 
-    def _visible(self, kind: str, cols: dict[str, Array], n: int, as_of: AsOf | None) -> Rows:
+    def _sessions(self) -> tuple[Rows, Array]:
+        rows = self.visible_items(None)
+        codes = self.items["session"][rows]
+        order = np.argsort(codes, kind="stable")
+        return rows[order], codes[order]
+
+    def _visible(self, kind: str, cols: Mapping[str, Array], n: int, as_of: AsOf | None) -> Rows:
         if as_of is not None:
             return np.flatnonzero(_mask(cols, n, as_of))
-        if kind not in self._cache:
-            self._cache[kind] = np.flatnonzero(cols["alive"][:n] & (cols["record_until"][:n] == math.inf))
-        rows: Rows = self._cache[kind]
+        rows: Rows = self.memo(
+            kind,
+            _LIVES[kind],
+            lambda: np.flatnonzero(cols["alive"][:n] & (cols["record_until"][:n] == math.inf)),
+        )
         return rows
 
 
-def sees(cols: dict[str, Array], row: int, as_of: AsOf | None) -> bool:
-    """Whether one row is visible."""
-    if not cols["alive"][row]:
+_LIVES: Final = {kind: ((kind, "alive"), (kind, "record_until")) for kind in ("items", "edges")}
+
+
+def sees(cols: Mapping[str, Column], row: int, lsn: Lsn, as_of: AsOf | None) -> bool:
+    """Whether a reader at an LSN sees one row."""
+    if not cols["alive"].at(row, lsn):
         return False
-    record, valid = as_of if as_of is not None else (None, None)
-    if record is None:
-        known = bool(cols["record_until"][row] == math.inf)
-    else:
-        known = bool(cols["record_time"][row] <= record < cols["record_until"][row])
-    return known and (valid is None or bool(cols["valid_from"][row] <= valid < cols["valid_until"][row]))
+    if as_of is None:
+        return bool(cols["record_until"].at(row, lsn) == math.inf)
+    record, valid = as_of
+    until = cols["record_until"].at(row, lsn)
+    known = until == math.inf if record is None else cols["record_time"].at(row, lsn) <= record < until
+    return bool(
+        known
+        and (valid is None or cols["valid_from"].at(row, lsn) <= valid < cols["valid_until"].at(row, lsn))
+    )
 
 
-def _mask(cols: dict[str, Array], n: int, as_of: AsOf) -> NDArray[np.bool_]:
+def _mask(cols: Mapping[str, Array], n: int, as_of: AsOf) -> NDArray[np.bool_]:
     mask = cols["alive"][:n].copy()
     if as_of.record is None:
         mask &= cols["record_until"][:n] == math.inf
@@ -222,50 +349,56 @@ def _mask(cols: dict[str, Array], n: int, as_of: AsOf) -> NDArray[np.bool_]:
 
 @final
 class Draft:
-    """The writer's side of a source: patches columns and remembers which rows were patched, and when.
+    """The writer's hold on a part: its latest form, the rows there are, and up to where the disk has it.
 
-    `touched[kind][field][row]` is the sequence number of the last patch: the delta files are written from it.
+    `folded` is the LSN up to which the files of a segment hold all patches, rules and tombstones; for a
+    memtable the LSN at which it began.
     """
 
-    def __init__(
-        self, source: Source, items: dict[str, Array], edges: dict[str, Array], n: int, m: int, *, folded: int
-    ) -> None:
-        self.source, self.items, self.edges = source, items, edges
-        self.n, self.m, self.folded = n, m, folded
-        self.metas: dict[int, bytes] = {}
-        self.touched: dict[str, dict[str, dict[int, int]]] = {"items": {}, "edges": {}}
-        self._owned: set[tuple[str, str]] = set()
-        self._view: View | None = None
+    __slots__ = ("folded", "m", "n", "part")
 
-    def view(self) -> View:
-        """The view readers get from now on; the same one as long as nothing changed."""
-        if self._view is None or (self._view.n, self._view.m) != (self.n, self.m):
-            self._view = View(self.source, dict(self.items), dict(self.edges), self.n, self.m, self.metas)
-            self._owned.clear()
-        return self._view
+    def __init__(self, part: Part, *, folded: Lsn) -> None:
+        self.part, self.folded = part, folded
+        self.n, self.m = part.n, part.m
 
-    def patch(self, kind: str, field: str, rows: Array | list[int], values: Any, *, seq: int | None) -> None:
-        """Set a column at some rows, on a copy that no reader holds; seq None leaves no mark (rules are kept
-        whole).
-        """
-        cols = self.items if kind == "items" else self.edges
-        if (kind, field) not in self._owned:
-            cols[field] = cols[field].copy()
-            self._owned.add((kind, field))
-        cols[field][rows] = values
-        self._view = None
-        if seq is not None:
-            self._mark(kind, field, rows, seq)
+    @property
+    def source(self) -> Source:
+        """Where the rows lie."""
+        return self.part.source
 
-    def patch_metas(self, row: int, meta: bytes, *, seq: int) -> None:
-        """Replace the metadata of an item row."""
-        if ("items", "metadata") not in self._owned:
-            self.metas = dict(self.metas)
-            self._owned.add(("items", "metadata"))
-        self.metas[row] = meta
-        self._mark("items", "metadata", [row], seq)
+    def value(self, kind: str, field: str, row: int) -> Any:
+        """The present value of a row; of a weight without the rules that are still pending."""
+        return self.part.column(kind, field).now(row)
 
-    def _mark(self, kind: str, field: str, rows: Array | list[int], seq: int) -> None:
-        marks = self.touched[kind].setdefault(field, {})
-        marks.update(dict.fromkeys(rows if isinstance(rows, list) else rows.tolist(), seq))
-        self._view = None
+    def meta(self, row: int) -> bytes:
+        """The present metadata of an item row, packed."""
+        replaced = self.part.metas.at(row, _LAST)
+        return self.source.text_at(row)[1] if replaced is None else replaced
+
+    def current(self, kind: str, row: int) -> bool:
+        """Whether a row is alive and not closed."""
+        cols = self.part.items if kind == "items" else self.part.edges
+        return bool(cols["alive"].now(row) and cols["record_until"].now(row) == math.inf)
+
+    def patch(self, kind: str, field: str, row: int, value: Any, *, seq: Lsn) -> None:
+        """Set one value from an LSN on."""
+        log = self.part.metas.log if field == "metadata" else self.part.column(kind, field).log
+        log.add(row, value, seq)
+
+    def patch_many(self, kind: str, field: str, rows: Sequence[int], values: Any, *, seqs: Any) -> None:
+        """Set one field of many rows; values and LSNs ascending, one for all or one for each."""
+        log = self.part.metas.log if field == "metadata" else self.part.column(kind, field).log
+        values = values if isinstance(values, list) else [values] * len(rows)
+        log.extend(rows, values, seqs if isinstance(seqs, list) else [seqs] * len(rows))
+
+    def stamp(self, kind: str, field: str, row: int) -> Lsn:
+        """The LSN of the newest patch of a row."""
+        part = self.part.metas if field == "metadata" else self.part.column(kind, field)
+        return part.stamp(row, _LAST)
+
+    def view(self, lsn: Lsn, rules: Rules) -> View:
+        """What a reader at an LSN sees."""
+        return View(self.part, lsn, self.n, self.m, rules)
+
+
+_LAST: Final = 2**63

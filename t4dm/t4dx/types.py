@@ -210,6 +210,10 @@ class Options:
         memtable_items: items plus edges buffered before a flush to a segment.
         memtable_bytes: log bytes buffered before a flush, so that updates alone also flush.
         max_deltas: delta files kept before a flush merges them into one.
+        max_frozen: memtables that may wait for their flush; with as many each write is delayed a little, with
+            more of them writers wait.
+        background: whether threads flush and compact, or each writer does so after its write; None: threads,
+            but not on a simulated disk.
         max_segments: segments that an unforced `compact(full=False)` tolerates before it merges small
         neighbours. txn_part_bytes: transactions above this size are logged in parts between BEGIN and COMMIT.
         undo_keep: how many of the last transactions with an id are remembered; those opened with `undo=True`
@@ -224,6 +228,8 @@ class Options:
     memtable_bytes: int = 64 * 2**20
     max_deltas: int = 4
     max_segments: int = 8
+    max_frozen: int = 2
+    background: bool | None = None
     txn_part_bytes: int = 4 * 2**20
     undo_keep: int = 16
     edge_types: tuple[str, ...] = ()

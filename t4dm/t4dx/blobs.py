@@ -1,0 +1,106 @@
+"""Bytes of immutable files: .npy columns are checked whole, large ones block by block when first touched."""
+
+from __future__ import annotations
+
+import io
+import math
+import zlib
+from collections.abc import Callable
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t4dm.errors import CorruptionError
+from t4dm.t4dx.columns import Array
+
+BLOCK: Final = 1 << 18
+"""Bytes that one entry of a table of checksums covers."""
+_HEADER: Final = 512  # bytes that surely hold the header of a .npy file with a plain dtype
+
+
+@final
+class Blob:
+    """A mapped .npy file with a checksum per block: a look at one row checks one block, not the file.
+
+    Args:
+        path: for messages.
+        mapped: the bytes.
+        sums: reads the table of CRC32s, one for each BLOCK bytes of the file.
+    """
+
+    def __init__(self, path: str, mapped: NDArray[np.uint8], sums: Callable[[], Array]) -> None:
+        self._path, self._data, self._sums = path, mapped, sums
+        self._table: Array | None = None
+        self._seen = bytearray(-(-len(mapped) // BLOCK))
+        self._all = False
+        self._array: Array | None = None
+        self._row = 0
+        self._start = 0
+
+    def whole(self) -> Array:
+        """The array; raises CorruptionError where any block is damaged."""
+        if not self._all:
+            self._check(0, len(self._data))
+            self._all = True
+        return self._parsed()
+
+    def rows(self, lo: int, hi: int) -> Array:
+        """Rows lo..hi of the array; raises CorruptionError where one of their blocks is damaged."""
+        column = self._parsed()
+        if not self._all:
+            self._check(self._start + lo * self._row, self._start + hi * self._row)
+        part: Array = column[lo:hi]
+        return part
+
+    def _parsed(self) -> Array:
+        if self._array is None:
+            self._check(0, min(_HEADER, len(self._data)))
+            column, self._start = parse(self._data.data)
+            self._row = column.strides[0]
+            self._array = column
+        return self._array
+
+    def _check(self, lo: int, hi: int) -> None:
+        first, last = lo // BLOCK, max(lo, hi - 1) // BLOCK
+        if self._seen.find(0, first, last + 1) < 0:
+            return
+        if self._table is None:
+            self._table = self._sums()
+        data = self._data.data
+        for block in range(first, last + 1):
+            if not self._seen[block]:
+                if block >= len(self._table) or zlib.crc32(data[block * BLOCK : (block + 1) * BLOCK]) != int(
+                    self._table[block]
+                ):
+                    raise CorruptionError(self._path, "its checksum is wrong")
+                self._seen[block] = 1
+
+
+def npy_header(dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> bytes:
+    """The bytes before the data of a .npy file."""
+    buffer = io.BytesIO()
+    descr = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(buffer, descr)
+    return buffer.getvalue()
+
+
+def npy_bytes(column: Array) -> bytes:
+    """An array as the bytes of a .npy file."""
+    return npy_header(column.dtype, column.shape) + column.tobytes()
+
+
+def checked(data: NDArray[np.uint8], path: str, crc: int | None) -> Array:
+    """The array in the bytes of a .npy file; raises CorruptionError for a wrong checksum."""
+    if zlib.crc32(data.data) != crc:
+        raise CorruptionError(path, "its checksum is wrong")
+    return parse(data.data)[0]
+
+
+def parse(data: memoryview) -> tuple[Array, int]:
+    """The array in the bytes of a .npy file, sharing them, and where its data start."""
+    head = io.BytesIO(bytes(data[:_HEADER]))
+    np.lib.format.read_magic(head)
+    shape, _, dtype = np.lib.format.read_array_header_1_0(head)
+    start = head.tell()
+    return np.frombuffer(data, dtype, count=math.prod(shape), offset=start).reshape(shape), start
