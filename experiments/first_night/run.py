@@ -95,7 +95,7 @@ def cell(values: list[dict]) -> dict:
     mean, half = mean_interval([v["mean"] for v in values])
     return {
         "mean": mean,
-        "ci": [max(0.0, mean - half), min(1.0, mean + half)],
+        "ci": [max(0.0, mean - half), min(1.0, mean + half)] if len(values) > 1 else None,
         "seeds": [v["mean"] for v in values],
         "questions": sum(v["n"] for v in values),
     }
@@ -106,13 +106,14 @@ def table(results: dict) -> str:
     distances = list(next(iter(results["recall"].values())))
     lines = [f"{'recall, %':>12} " + " ".join(f"{d:>16}" for d in distances)]
     for arm, by in results["recall"].items():
-        row = " ".join(percent(by[d]["mean"], *by[d]["ci"]) for d in distances)
+        row = " ".join(percent(by[d]["mean"], by[d]["ci"]) for d in distances)
         lines.append(f"{arm:>12} {row}")
     return "\n".join([*lines, f"{'chance':>12} {100 * results['chance']:6.1f}"])
 
 
-def percent(mean: float, low: float, high: float) -> str:
-    return f"{100 * mean:5.1f} ({100 * low:3.0f}-{100 * high:3.0f})".rjust(16)
+def percent(mean: float, ci: list[float] | None) -> str:
+    span = f" ({100 * ci[0]:3.0f}-{100 * ci[1]:3.0f})" if ci else ""
+    return f"{100 * mean:5.1f}{span}".rjust(16)
 
 
 if __name__ == "__main__":
