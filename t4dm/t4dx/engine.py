@@ -342,9 +342,12 @@ class T4DX(Reader, Writes):
             yield self._journal
 
     def _submit(self, requests: list[Request]) -> Lsn:
-        upkeep = self._keeper()
+        upkeep, journal = self._keeper(), self._writable()
         upkeep.throttle()
-        with self._writing() as journal:
+        with self._lock:
+            if self._closed:
+                self._check_alive()
+            journal.check()
             batch = Plan(self._state).resolve(requests)
             if batch:
                 journal.append(batch, first=self._state.lsn + 1)

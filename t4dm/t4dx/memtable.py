@@ -22,6 +22,7 @@ from t4dm.t4dx.types import ITEM_TYPES, Float32s, Lsn
 
 _TYPE_CODES: Final = {name: code for code, name in enumerate(ITEM_TYPES)}
 _FIRST: Final = 256
+_ONE: Final = (*ITEM_NUMBERS, "type", "session", "collection", "vec_row", "seq", "inv_norm", "alive")
 
 
 @final
@@ -42,6 +43,7 @@ class Memtable(Source):
         self._rows: dict[str, list[int]] = {}
         self._adjacent: tuple[dict[str, list[int]], dict[str, list[int]]] = ({}, {})
         self._pairs: dict[tuple[str, str], list[int]] = {}
+        self._cells: tuple[Part | None, list[Any]] = (None, [])
 
     def draft(self, *, lsn: Lsn) -> Draft:
         """The writer's side of an empty memtable that begins behind an LSN."""
@@ -149,17 +151,15 @@ class Memtable(Source):
     def _one_item(
         self, draft: Draft, op: InsertItems, time: float, code: int, seq: Lsn, inverse: float
     ) -> None:
-        cols, row = draft.part.items, draft.n
-        numbers = op.numbers[0].tolist()
-        for name, number in zip(ITEM_NUMBERS, numbers, strict=True):
-            cols[name].cells[row] = number if name != "access_count" else int(number)
-        cols["record_time"].cells[row] = time
-        cols["seq"].cells[row], cols["alive"].cells[row] = seq, True
-        cols["type"].cells[row] = _TYPE_CODES[op.types[0]]
-        cols["session"].cells[row] = self._session(op.sessions[0])
-        cols["collection"].cells[row] = code
-        cols["vec_row"].cells[row] = self._used.get(code, 0) if op.has[0] else -1
-        cols["inv_norm"].cells[row] = inverse
+        part, row = draft.part, draft.n
+        if self._cells[0] is not part:
+            self._cells = part, [part.items[name].cells for name in _ONE]
+        kappa, importance, accesses, event, _, since, until, end = op.numbers[0].tolist()
+        place = self._used.get(code, 0) if op.has[0] else -1
+        codes = _TYPE_CODES[op.types[0]], self._session(op.sessions[0]), code, place
+        numbers = kappa, importance, int(accesses), event, time, since, until, end
+        for cells, value in zip(self._cells[1], (*numbers, *codes, seq, inverse, True), strict=True):
+            cells[row] = value
 
     def _item_block(
         self,

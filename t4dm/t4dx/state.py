@@ -31,6 +31,8 @@ from t4dm.t4dx.types import ITEM_TYPES, Lsn
 from t4dm.t4dx.undo import Undoables
 from t4dm.t4dx.wal import WalInfo
 
+_REMEMBERED: Final = 4096  # places of items, and as many of edges
+_MOVES: Final = (DeleteItems, CloseItems, DeleteEdges, PatchRows, RestoreItems, RestoreEdges)
 _RECORD_TIME: Final = {"items": 4, "edges": 3}
 
 
@@ -134,11 +136,16 @@ class State:
         self.undo = Undoables()
         self.flushed_undo: list[Any] = []
         self._layout: Layout | None = None
+        self._drafts: list[Draft] | None = None
+        self._items: dict[str, tuple[Draft, int]] = {}
+        self._edges: dict[tuple[str, str, str], list[tuple[Draft, int]]] = {}
 
     @property
     def drafts(self) -> list[Draft]:
         """Memtable first, then frozen ones and segments from new to old."""
-        return [self.front, *[frozen.draft for frozen in self.frozen], *self.segments]
+        if self._drafts is None:
+            self._drafts = [self.front, *[frozen.draft for frozen in self.frozen], *self.segments]
+        return self._drafts
 
     def cut(self) -> Cut:
         """The present, in constant time."""
@@ -154,7 +161,8 @@ class State:
 
     def changed(self) -> None:
         """Parts were replaced: the next cut looks at all of them."""
-        self._layout = None
+        self._layout = self._drafts = None
+        self._forget_places()
 
     def freeze(self, log: WalInfo) -> None:
         """Start an empty memtable; the old one waits for its flush, `log` goes on behind it."""
@@ -175,11 +183,18 @@ class State:
         self.changed()
 
     def find_item(self, item_id: str) -> tuple[Draft, int] | None:
-        """The current version of an id."""
+        """The current version of an id. The last ones found are remembered until something moves them: a
+        write looks them up once to check that they exist, and once more to change them.
+        """
+        if (known := self._items.get(item_id)) is not None:
+            return known
         for draft in self.drafts:
             for row in reversed(draft.source.rows_of(item_id)):
                 if draft.current("items", row):
-                    return draft, row
+                    if len(self._items) >= _REMEMBERED:
+                        self._items.clear()
+                    self._items[item_id] = found = draft, row
+                    return found
         return None
 
     def weight(self, draft: Draft, row: int) -> float:
@@ -188,6 +203,17 @@ class State:
 
     def find_edges(self, source: str, target: str, edge_type: str | None) -> list[tuple[Draft, int]]:
         """The current versions of the edges between two ids, of one type or of all."""
+        if edge_type is None:
+            return self._between(source, target, None)
+        key = (source, target, edge_type)
+        found = self._edges.get(key)
+        if found is None:
+            if len(self._edges) >= _REMEMBERED:
+                self._edges.clear()
+            found = self._edges[key] = self._between(*key)
+        return found
+
+    def _between(self, source: str, target: str, edge_type: str | None) -> list[tuple[Draft, int]]:
         code = None if edge_type is None else self.types.codes.get(edge_type, -1)
         return [
             (draft, row)
@@ -200,11 +226,17 @@ class State:
         """Make one operation part of the state, under the next sequence number."""
         self.lsn += 1
         self.undo.see(op, self.lsn)
+        if isinstance(op, _MOVES):
+            self._forget_places()
         match op:
             case InsertItems():
                 self._insert_items(op)
+                for item_id in op.ids:
+                    self._items.pop(item_id, None)
             case InsertEdges():
                 self._insert_edges(op)
+                for key in zip(op.sources, op.targets, op.types, strict=True):
+                    self._edges.pop(key, None)
             case SetField():
                 self._set_field(op)
             case MapField():
@@ -224,6 +256,12 @@ class State:
                 self._delete_edges(op)
             case PatchRows() | RestoreItems() | RestoreEdges():
                 restore(self, op)
+        if isinstance(op, _MOVES):
+            self._forget_places()
+
+    def _forget_places(self) -> None:
+        self._items.clear()
+        self._edges.clear()
 
     def _insert_items(self, op: InsertItems) -> None:
         times = op.numbers[:, _RECORD_TIME["items"]].tolist()
