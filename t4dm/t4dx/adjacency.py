@@ -10,7 +10,7 @@ import threading
 import weakref
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from typing import Final, final
+from typing import Any, Final, final
 
 import numpy as np
 
@@ -33,6 +33,12 @@ class Links(ABC):
         """Add the other ends of all edges at some nodes."""
         for node in nodes:
             found.update(self.at(node, incoming=incoming)[1])
+
+    def within(self, starts: Iterable[str], depth: int | None) -> list[list[str]] | None:
+        """The nodes 1, 2, .. depth outgoing edges away, all edges followed; None where single steps are as
+        fast.
+        """
+        return None
 
     def flags(self, view: View) -> bytes | bool | None:
         """One byte per edge row, not 0 where it is current; True where all are, None to look at each row."""
@@ -58,11 +64,8 @@ class _SegmentLinks(Links):
 
     def __init__(self, segment: Segment) -> None:
         self._segment = weakref.ref(segment)
-        sources, targets = segment.edge_codes()
-        self._out, self._in = _offsets(sources), _offsets(targets)
-        self._by_target = np.argsort(targets, kind="stable").data
-        self._targets = targets.data
-        self._sources = sources.data
+        self._out, self._targets = segment.outgoing()
+        self._in: tuple[Any, Any, Any] | None = None
         self._codes: dict[str, int] = {}
         self._labels: dict[int, str] = {}
         self._flags: tuple[Array, Array, bytes | bool] | None = None
@@ -77,16 +80,28 @@ class _SegmentLinks(Links):
 
     def at(self, item_id: str, *, incoming: bool) -> tuple[Sequence[int], Sequence[str]]:
         code = self._code(item_id)
-        offsets = self._in if incoming else self._out
-        if code < 0 or code + 1 >= len(offsets):
+        if incoming:
+            return self._coming(code)
+        if code < 0 or code + 1 >= len(self._out):
             return (), ()
-        start, end = offsets[code], offsets[code + 1]
-        if start == end:
-            return (), ()
-        if not incoming:
-            return range(start, end), self._names(self._targets[start:end].tolist())
-        rows = self._by_target[start:end].tolist()
-        return rows, self._names([self._sources[row] for row in rows])
+        start, end = self._out[code], self._out[code + 1]
+        return range(start, end), self._names(self._targets[start:end].tolist())
+
+    def within(self, starts: Iterable[str], depth: int | None) -> list[list[str]]:
+        """By codes alone: names are needed only for the answer."""
+        offsets, targets, last = self._out, self._targets, len(self._out) - 1
+        frontier = {code for node in starts if (code := self._code(node)) >= 0}
+        seen, levels = set(frontier), list[list[str]]()
+        while frontier and (depth is None or len(levels) < depth):
+            fresh: set[int] = set()
+            for code in frontier:
+                if code < last:
+                    fresh.update(targets[offsets[code] : offsets[code + 1]])
+            fresh -= seen
+            seen |= fresh
+            levels.append(self._names(list(fresh)))
+            frontier = fresh
+        return levels
 
     def ends(self, nodes: Iterable[str], *, incoming: bool, found: set[str]) -> None:
         """The same without rows; the loop of wide walks."""
@@ -106,6 +121,18 @@ class _SegmentLinks(Links):
                 except KeyError:
                     found.update(self._names(others))
                     labels = self._labels
+
+    def _coming(self, code: int) -> tuple[Sequence[int], Sequence[str]]:
+        if self._in is None:
+            segment = self._segment()
+            if segment is None:
+                return (), ()
+            self._in = segment.incoming()
+        offsets, rows, sources = self._in
+        if code < 0 or code + 1 >= len(offsets):
+            return (), ()
+        chosen = rows[offsets[code] : offsets[code + 1]].tolist()
+        return chosen, self._names([sources[row] for row in chosen])
 
     def _code(self, item_id: str) -> int:
         code = self._codes.get(item_id)
@@ -131,11 +158,6 @@ class _SegmentLinks(Links):
                 labels[code] = name = segment.label(code)
                 self._codes[name] = code
         return [labels[code] for code in codes]
-
-
-def _offsets(codes: Array) -> memoryview:
-    size = int(codes.max()) + 2 if len(codes) else 1
-    return np.concatenate([[0], np.cumsum(np.bincount(codes, minlength=size - 1))]).astype(np.int64).data
 
 
 _LINKS: Final[weakref.WeakKeyDictionary[Source, Links]] = weakref.WeakKeyDictionary()

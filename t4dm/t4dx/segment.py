@@ -179,6 +179,14 @@ class Segment(Source):
             last += 1
         return range(first, last)
 
+    def outgoing(self) -> tuple[Any, Any]:
+        """Where the edge rows of each code start, with one end more, and the target of each row."""
+        return self._out_starts, self._ends[1]
+
+    def incoming(self) -> tuple[Any, Any, Any]:
+        """Where each code's part of the edge rows sorted by target starts, those rows, and all sources."""
+        return (*self._in, self._ends[0])
+
     def edge_ends(self, row: int) -> tuple[str, str]:
         return self.label(self._ends[0][row]), self.label(self._ends[1][row])
 

@@ -89,6 +89,10 @@ class Walker:
     def ids(self, starts: Iterable[str], *, depth: int | None, limit: int | None) -> list[str]:
         """The nodes within depth edges of the starts, nearest first, then by id; without the starts."""
         frontier, steps = list(dict.fromkeys(starts)), 0
+        if len(self._sights) == 1 and self._sights[0].plain and self._sides == (False,):
+            levels = self._sights[0].links.within(frontier, depth)
+            if levels is not None:
+                return [node for level in levels for node in sorted(level)][:limit]
         seen, found = set(frontier), list[str]()
         while frontier and (depth is None or steps < depth):
             steps += 1

@@ -290,3 +290,23 @@ def test_a_walk_that_cannot_be_says_what_to_type() -> None:
             call()
     with pytest.raises(ItemError, match=r"min_weight of a walk is 2\.0; it lies in \[0, 1\], clip it first"):
         store.neighbours("a", min_weight=2)
+
+
+def test_wide_walks_give_the_same_from_one_segment_as_from_several_and_the_memtable() -> None:
+    rng, store = random.Random(5), fresh()
+    store.insert_many([Item(id=f"n{n}") for n in range(40)])
+    pairs = {(rng.randrange(45), rng.randrange(45)) for _ in range(120)}
+    for number, (a, b) in enumerate(sorted(pairs)):
+        store.insert_many((), [Edge(f"n{a}", f"n{b}", "RELATES_TO", 0.5)])
+        if number in (40, 80):
+            store.flush()
+
+    def answers() -> list[list[str]]:
+        starts = [["n0"], ["n1", "n2"], ["n44"], ["unknown"], ["n3", "unknown", "n3"]]
+        return [store.traverse_ids(s, depth=d, limit=k) for s in starts for d in (1, 2, 9) for k in (None, 7)]
+
+    mixed = answers()
+    assert max(map(len, mixed)) > 30
+    store.compact()
+    assert store.stats()["segments"] == 1
+    assert answers() == mixed
