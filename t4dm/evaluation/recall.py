@@ -245,7 +245,8 @@ def _last_telling(episode: Episode, question: Sentence) -> Sentence:
 def _size(memory: Memory) -> dict[str, float]:
     memory.store.flush()
     stats = memory.store.stats()
-    return {"items": float(stats["items"]), "bytes": float(stats["bytes"])}
+    undo = float(stats["undo_bytes"])
+    return {"items": float(stats["items"]), "bytes": stats["bytes"] - undo, "undo_bytes": undo}
 
 
 def _parts(episodes: list[Episode], size: int) -> Iterable[list[Episode]]:

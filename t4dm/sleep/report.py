@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any, final
 
@@ -33,7 +34,7 @@ class Inventory:
     Attributes:
         items: stored items.
         edges: stored edges.
-        bytes: on disk.
+        bytes: on disk, without what past nights could be taken back with.
         kappa: counts in 20 equal bins over [0, 1]; 1 falls in the last.
         mean_kappa: mean over all items; 0 for an empty store.
     """
@@ -53,9 +54,9 @@ def take_inventory(store: T4DX) -> Inventory:
     return Inventory(
         items=len(kappas),
         edges=int(stats["edges"]),
-        bytes=int(stats["bytes"]),
+        bytes=int(stats["bytes"]) - int(stats["undo_bytes"]),  # what could be taken back is no memory
         kappa=tuple(int(count) for count in counts),
-        mean_kappa=float(kappas.mean()) if len(kappas) else 0.0,
+        mean_kappa=math.fsum(kappas) / len(kappas) if len(kappas) else 0.0,  # whatever the order of the rows
     )
 
 

@@ -253,6 +253,7 @@ class T4DX(Reader, Writes):
             "segments": len(found.segments),
             "deltas": len(found.deltas),
             "bytes": files + log,
+            "undo_bytes": self._state.undo.size,
             "wal_bytes": log,
             "lsn": version.lsn,
             "durable_lsn": journal.durable if journal is not None else version.lsn,

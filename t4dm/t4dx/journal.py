@@ -277,8 +277,8 @@ class Journal:
             return
         log.append(Kind.BEGIN, lsn, 0, durable)
         for group in parts.groups(batch, limit):
-            log.append(Kind.PART, lsn, group.count, durable, ops.pack(group.ops))
-            lsn += group.count
+            log.append(Kind.PART, lsn, group.begun, durable, ops.pack(group.ops))
+            lsn += group.begun
         log.append(Kind.COMMIT, lsn, 0, durable)
 
     def _make_spare(self) -> None:

@@ -55,7 +55,7 @@ class Group(NamedTuple):
     """What one part of a transaction holds: operations, and how many of them begin here."""
 
     ops: list[Op]
-    count: int
+    begun: int
 
 
 def groups(batch: list[Op], limit: int) -> Iterator[Group]:

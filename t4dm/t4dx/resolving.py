@@ -31,12 +31,12 @@ from t4dm.t4dx.ops import (
     ScaleRule,
     SetField,
     Undone,
-    pack,
 )
 from t4dm.t4dx.provenance import dependants
 from t4dm.t4dx.requests import Invalidate, MapWhere, Named, Request, ScaleWhere, Supersede, UndoOf
 from t4dm.t4dx.state import State
 from t4dm.t4dx.types import UNSET, Edge, EdgeType, Item
+from t4dm.t4dx.undo import pack_inverse
 
 _CHANGES_EDGES: Final = (InsertEdges, MapEdges, ScaleRule, DeleteItems, DeleteEdges)
 _FIXED: Final = ("id", "collection", "record_until")
@@ -111,7 +111,7 @@ def invalidate(state: State, request: Invalidate, before: list[Op]) -> list[Op]:
 def remember(state: State, head: Named, batch: list[Op]) -> Op:
     """The head of a transaction with an id, with what undoes it."""
     state.undo.check_new(head.name)
-    made = pack(inverse(state, batch, first=state.lsn + 2)) if head.undo else b""
+    made = pack_inverse(inverse(state, batch, first=state.lsn + 2)) if head.undo else b""
     return Remember(head.name, len(batch), head.keep, head.now, made)
 
 

@@ -205,8 +205,8 @@ class Options:
             `sync_interval` seconds; survives a killed process, loses at most the interval at a power cut.
             "os": after write(); the operating system decides when it reaches the disk.
         sync_interval: seconds between background fsyncs.
-        idle_marker: seconds without a write after which the log is ended with a marker, so that later damage to
-            the last write is seen; 0 for never. Not with "os"; a close always does it.
+        idle_marker: seconds without a write after which the log is ended with a marker, so that later damage
+            to the last write is seen; 0 for never. Not with "os"; a close always does it.
         memtable_items: items plus edges buffered before a flush to a segment.
         memtable_bytes: log bytes buffered before a flush, so that updates alone also flush.
         max_deltas: delta files kept before a flush merges them into one.

@@ -8,11 +8,12 @@ undoing that later transaction removes it. All of this is replayed from the log 
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, NamedTuple, final
 
-from t4dm.errors import TransactionError, UndoConflictError, UnknownTransactionError
+from t4dm.errors import CorruptionError, TransactionError, UndoConflictError, UnknownTransactionError
 from t4dm.t4dx import ops
 from t4dm.t4dx.ops import (
     CloseItems,
@@ -156,7 +157,12 @@ class Undoables:
             raise UndoConflictError(
                 name, what, lsn, cause if later is not None and later.state == OPEN else ""
             )
-        return [self._moved(op) for op in ops.unpack(found.inverse, path=path)]
+        return [self._moved(op) for op in unpack_inverse(found.inverse, path=path)]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all that undoes them."""
+        return sum(len(record.inverse) for record in self._records.values())
 
     def see(self, op: Op, lsn: Lsn) -> None:
         """Note what an operation means for the transactions before it; `lsn` is its own."""
@@ -200,7 +206,7 @@ class Undoables:
                     record = self._records[head[0]] = Record(*head)
                     record.conflicts = {cause: (what, lsn) for cause, what, lsn in conflicts}
         for record in self._records.values():
-            record.touched = Touched(ops.unpack(record.inverse, path="")) if record.state == OPEN else None
+            record.touched = Touched(unpack_inverse(record.inverse)) if record.state == OPEN else None
         ordered = sorted(self._records.values(), key=lambda record: record.last)
         self._records = {record.name: record for record in ordered}
         self._trim()
@@ -208,7 +214,7 @@ class Undoables:
     def _remember(self, op: Remember, lsn: Lsn) -> None:
         self._records.pop(op.name, None)
         state = OPEN if op.inverse else FINAL
-        touched = Touched(ops.unpack(op.inverse, path="")) if op.inverse else None
+        touched = Touched(unpack_inverse(op.inverse)) if op.inverse else None
         head = (op.name, lsn, lsn + op.size, op.time, op.keep, lsn, state, op.inverse)
         self._records[op.name] = Record(*head, touched=touched)
         self._trim()
@@ -251,6 +257,19 @@ class Undoables:
         while (moved := self._births.get((*key, str(birth)))) is not None:
             birth = moved
         return birth
+
+
+def pack_inverse(inverse: list[Op]) -> bytes:
+    """What undoes a transaction, as bytes: ids come again and again in it, so it shrinks to a third."""
+    return zlib.compress(ops.pack(inverse), 1)
+
+
+def unpack_inverse(data: bytes, *, path: str = "the undo log") -> list[Op]:
+    """Undo `pack_inverse`; raises CorruptionError."""
+    try:
+        return ops.unpack(zlib.decompress(data), path=path)
+    except zlib.error as error:
+        raise CorruptionError(path, f"what undoes a transaction cannot be read ({error})") from None
 
 
 def _named(op: Op) -> set[str]:

@@ -328,3 +328,18 @@ def test_random_transactions_are_undone_to_the_bit(seed: int) -> None:
             store = T4DX.open("store", options=TINY, clock=clock, fs=fs)
             assert logical(store) == before, name
     assert store.verify("deep").ok
+
+
+def test_what_undoes_transactions_is_counted_apart(tmp_path: Path) -> None:
+    with T4DX.open(tmp_path / "store", dim=2, options=Options(undo_keep=2)) as store:
+        store.insert_many([Item(id=f"item {n}", content="x" * 100) for n in range(50)])
+        assert store.stats()["undo_bytes"] == 0
+        sizes = []
+        for night in range(3):
+            with store.transaction(id=f"night {night}", undo=True) as tx:
+                tx.delete_many([f"item {10 * night + n}" for n in range(10)])
+            store.compact()
+            sizes.append(store.stats()["undo_bytes"])
+        assert 0 < sizes[0] < sizes[1]
+        assert sizes[2] == pytest.approx(sizes[1], rel=0.1)  # the first night is forgotten
+        assert sizes[2] < store.stats()["bytes"]
