@@ -128,9 +128,9 @@ class Upkeep:
     def settle_inline(self) -> None:
         """After a write, outside of the lock, where no threads do it: flush what is frozen, then compact."""
         if self._state.frozen and not self._threads:
-            with contextlib.suppress(errors.StoreFullError):  # it is in `error`; the write itself is safe
-                self.flush()
-                self.compact(full=False)
+            self._quietly(self.flush)  # the write itself is safe in the log
+            if not self._state.frozen:
+                self._quietly(lambda: self.compact(full=False))
 
     def flush(self) -> None:
         """Write everything that is frozen by now. Raises StoreFullError, StorePoisonedError."""
@@ -336,7 +336,7 @@ class Upkeep:
             work()
         except errors.StoreClosedError:
             return False
-        except Exception as error:  # a thread must not die of it: writers wait for it, `stats` tells
+        except Exception as error:  # no acknowledged write fails for it: `stats` tells, writers may wait
             self.error = str(error) or repr(error)
             with self._room:
                 self._room.notify_all()

@@ -1,4 +1,4 @@
-"""Writes the golden store of this format: `python tests/t4dx/make_golden.py FOLDER`.
+"""Writes the golden store of this format and its answers: `python tests/t4dx/make_golden.py FOLDER`.
 
 Run it once per format, commit what it writes, and never again: the test opens that very folder with every
 later version. Clock, ids and salts are fixed.
@@ -95,12 +95,12 @@ def answers(store: Reader) -> dict[str, Any]:
 
 
 def main(folder: Path) -> None:
-    make(folder / "store")
-    with T4DX.open(folder / "store", read_only=True) as store:
+    make(folder)
+    with T4DX.open(folder, read_only=True) as store:
         text = json.dumps(answers(store), indent=1, ensure_ascii=False)
     for name in ("LOCK", "gc.lock"):  # they name the machine, and a store without them opens as well
-        (folder / "store" / name).unlink(missing_ok=True)
-    (folder / "answers.json").write_text(text + "\n", encoding="utf-8")
+        (folder / name).unlink(missing_ok=True)
+    folder.with_suffix(".json").write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
