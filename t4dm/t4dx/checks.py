@@ -9,6 +9,7 @@ from typing import Final
 
 from t4dm.errors import EdgeError, EdgeNotFoundError, ItemError, ItemNotFoundError, TransactionError
 from t4dm.t4dx import resolving
+from t4dm.t4dx.locating import MANY, first_unknown
 from t4dm.t4dx.ops import (
     CloseItems,
     DeleteEdges,
@@ -106,6 +107,11 @@ class Plan:
             self._homes[item_id] = request.collection
 
     def _need_items(self, ids: list[str]) -> None:
+        if len(ids) >= MANY and not self._items:
+            unknown = first_unknown(self._state.locate(ids), ids)
+            if unknown is not None:
+                raise ItemNotFoundError(unknown)
+            return
         for item_id in ids:
             known = self._items.get(item_id)
             if known is False or (known is None and self._state.find_item(item_id) is None):

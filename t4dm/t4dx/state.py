@@ -7,6 +7,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, final
 
+from t4dm.t4dx.locating import MANY, Group, locate
 from t4dm.t4dx.memtable import Memtable
 from t4dm.t4dx.ops import (
     CloseItems,
@@ -137,6 +138,7 @@ class State:
         self.flushed_undo: list[Any] = []
         self._layout: Layout | None = None
         self._drafts: list[Draft] | None = None
+        self._located: tuple[list[str], list[Group]] | None = None
         self._items: dict[str, tuple[Draft, int]] = {}
         self._edges: dict[tuple[str, str, str], list[tuple[Draft, int]]] = {}
 
@@ -161,7 +163,7 @@ class State:
 
     def changed(self) -> None:
         """Parts were replaced: the next cut looks at all of them."""
-        self._layout = self._drafts = None
+        self._layout = self._drafts = self._located = None
         self._forget_places()
 
     def freeze(self, log: WalInfo) -> None:
@@ -175,6 +177,7 @@ class State:
 
     def forget_folded(self) -> None:
         """Drop the rules and tombstones that all parts have folded."""
+        self.changed()
         folded = min(draft.folded for draft in self.drafts)
         if self.rules.seqs and self.rules.seqs[0] <= folded:
             self.rules = self.rules.after(folded)
@@ -196,6 +199,14 @@ class State:
                     self._items[item_id] = found = draft, row
                     return found
         return None
+
+    def locate(self, ids: list[str]) -> list[Group]:
+        """Where the current versions of many ids lie. What the check of an operation found is kept for the
+        operation itself, which comes next, under the same lock.
+        """
+        if self._located is None or self._located[0] is not ids:
+            self._located = ids, locate(self.drafts, ids)
+        return self._located[1]
 
     def weight(self, draft: Draft, row: int) -> float:
         """The present weight of an edge row, pending rules applied."""
@@ -256,6 +267,7 @@ class State:
                 self._delete_edges(op)
             case PatchRows() | RestoreItems() | RestoreEdges():
                 restore(self, op)
+        self._located = None
         if isinstance(op, _MOVES):
             self._forget_places()
 
@@ -303,17 +315,33 @@ class State:
         return time
 
     def _set_field(self, op: SetField) -> None:
+        if len(op.ids) >= MANY:
+            for draft, places, rows in self.locate(op.ids):
+                values = [op.values[place] for place in places]
+                if op.field in ("type", "access_count"):
+                    values = [native(op.field, value) for value in values]
+                draft.patch_many("items", op.field, rows, values, seqs=self.lsn)
+            return
         for item_id, value in zip(op.ids, op.values, strict=True):
             if (found := self.find_item(item_id)) is not None:
                 draft, row = found
                 draft.patch("items", op.field, row, native(op.field, value), seq=self.lsn)
 
     def _map_field(self, op: MapField) -> None:
-        for item_id, (a, b, lo, hi) in zip(op.ids, op.operators.tolist(), strict=True):
-            if (found := self.find_item(item_id)) is not None:
-                draft, row = found
-                value = min(max(a * float(draft.value("items", op.field, row)) + b, lo), hi)
-                draft.patch("items", op.field, row, native(op.field, value), seq=self.lsn)
+        operators = op.operators.tolist()
+        if len(op.ids) >= MANY:
+            found = [
+                (d, row, place)
+                for d, places, rows in self.locate(op.ids)
+                for place, row in zip(places, rows, strict=True)
+            ]
+        else:
+            each = enumerate(map(self.find_item, op.ids))
+            found = [(*hit, place) for place, hit in each if hit is not None]
+        for draft, row, place in found:
+            a, b, lo, hi = operators[place]
+            value = min(max(a * float(draft.value("items", op.field, row)) + b, lo), hi)
+            draft.patch("items", op.field, row, native(op.field, value), seq=self.lsn)
 
     def _map_edges(self, op: MapEdges) -> None:
         keys = zip(op.sources, op.targets, op.types, op.operators.tolist(), strict=True)

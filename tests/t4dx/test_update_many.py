@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import zlib
 from pathlib import Path
 
 import pytest
 
 from t4dm.errors import ItemError, ItemNotFoundError
 from t4dm.t4dx import T4DX, Item
+from t4dm.t4dx.locating import MANY
+
+COLLIDING = "fee72ef6c8dd", "547c1be46ecd"
 
 
 @pytest.fixture
@@ -89,3 +93,60 @@ def test_an_item_that_the_same_transaction_replaced_is_updated_in_its_new_versio
     item = store.get("m1")
     assert (item.kappa, item.content) == (0.6, "again")
     assert store.history("m1")[1].kappa == 0.2
+
+
+def crowd(store: T4DX) -> dict[str, float]:
+    """300 items over two segments and the memtable; some superseded, some patched, some gone."""
+    names = [f"c{n}" for n in range(300)]
+    store.insert_many([Item(id=name, kappa=0.5) for name in names[:120]])
+    store.flush()
+    store.insert_many([Item(id=name, kappa=0.5) for name in names[100:200]])  # 20 of them supersede
+    store.update_many(names[:3], kappa=0.25)
+    store.flush()
+    store.insert_many([Item(id=name, kappa=0.5) for name in names[190:]])
+    store.delete_many(["c7", "c150", "c250"])
+    store.insert(Item(id="c150", kappa=0.75))
+    return {item.id: item.kappa for item in store.scan() if item.id.startswith("c")}
+
+
+def test_many_together_are_what_one_by_one_gives(store: T4DX, tmp_path: Path) -> None:
+    expected = crowd(store)
+    chosen = [name for place, name in enumerate(sorted(expected)) if place % 3]
+    assert len(chosen) >= MANY
+    store.update_many(chosen, kappa=0.125, access_count=7, type="semantic")
+    store.merge_kappa(chosen, 0.5)
+    for name, kappa in expected.items():
+        item, picked = store.get(name), name in chosen
+        assert item.kappa == (0.5625 if picked else kappa)
+        assert (item.access_count, item.type) == ((7, "semantic") if picked else (0, "episodic"))
+    store.close()
+    with T4DX.open(store.path) as again:
+        assert {item.id for item in again.scan() if item.access_count == 7} == set(chosen)
+        again.compact()
+        assert {item.id: item.kappa for item in again.scan() if item.id in chosen} == dict.fromkeys(
+            chosen, 0.5625
+        )
+
+
+def test_one_unknown_or_deleted_item_among_many_is_named(store: T4DX) -> None:
+    expected = crowd(store)
+    for absent in ("c7", "nobody"):
+        with pytest.raises(ItemNotFoundError, match=absent):
+            store.update_many([*expected, absent], kappa=1.0)
+    assert {name: store.get(name).kappa for name in expected} == expected
+
+
+def test_ids_of_one_hash_are_told_apart(tmp_path: Path) -> None:
+    """CRC-32 of both is the same; only one of them is stored, then both."""
+    first, second = COLLIDING
+    assert zlib.crc32(first.encode()) == zlib.crc32(second.encode())
+    others = [f"o{n}" for n in range(MANY)]
+    with T4DX.open(tmp_path / "t", dim=2) as store:
+        store.insert_many([Item(id=name) for name in [first, *others]])
+        store.flush()
+        with pytest.raises(ItemNotFoundError, match=second):
+            store.update_many([*others, second], kappa=1.0)
+        store.insert(Item(id=second))
+        store.compact()
+        store.update_many([*others, second], kappa=0.25)
+        assert (store.get(first).kappa, store.get(second).kappa) == (0.0, 0.25)
