@@ -24,6 +24,7 @@ from experiments.storage_bench.systems import release
 ROOT: Final = Path(__file__).resolve().parents[2]
 ENGINES: Final = ("t4dx", "sqlite", "qdrant-edge", "lancedb", "chroma", "kuzu")
 LIVE: Final = {"reopen": live.reopen, "readers": live.readers, "stall": live.stall}
+_DEFAULTS: Final = {"rounds": 5, "calls": 3000, "budget": 3.0}
 _ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -45,10 +46,15 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m experiments.storage_bench", description=__doc__)
     parser.add_argument("--n", type=int, default=100_000, help="items")
     parser.add_argument("--dim", type=int, default=1024, help="vector size")
-    parser.add_argument("--rounds", type=int, default=5, help="interleaved rounds")
-    parser.add_argument("--calls", type=int, default=3000, help="calls of one system in one round, at most")
+    parser.add_argument("--rounds", type=int, default=_DEFAULTS["rounds"], help="interleaved rounds")
     parser.add_argument(
-        "--budget", type=float, default=3.0, help="seconds of one system in one round, at most"
+        "--calls", type=int, default=_DEFAULTS["calls"], help="calls of one system in one round, at most"
+    )
+    parser.add_argument(
+        "--budget",
+        type=float,
+        default=_DEFAULTS["budget"],
+        help="seconds of one system in one round, at most",
     )
     parser.add_argument("--only", default="", help="row groups, joined by commas: " + ", ".join(names()))
     parser.add_argument("--systems", default=",".join(ENGINES), help="stores, joined by commas")
@@ -118,7 +124,7 @@ def child(options: argparse.Namespace) -> int:
         "others": others.cores(),
         "machine": measure.machine(),
         "versions": versions(found["systems"]),
-        "command": f"make bench N={options.n} DIM={options.dim} ARGS='--only {name.partition(' ')[0]}'",
+        "command": repeat(options, name.partition(" ")[0]),
         "when": time.strftime("%Y-%m-%d"),
         "data": data.statistics(content),
     }
@@ -126,6 +132,12 @@ def child(options: argparse.Namespace) -> int:
     result_file(name, options).write_text(json.dumps(stored, indent=1))
     shutil.rmtree(scratch, ignore_errors=True)
     return 0
+
+
+def repeat(options: argparse.Namespace, group: str) -> str:
+    """The command that measures a group like this again."""
+    changed = [f"--{key} {value}" for key in _DEFAULTS if (value := getattr(options, key)) != _DEFAULTS[key]]
+    return f"make bench N={options.n} DIM={options.dim} ARGS='{' '.join([f'--only {group}', *changed])}'"
 
 
 def versions(systems: dict[str, Any]) -> dict[str, str]:

@@ -132,7 +132,8 @@ def page(rows: Sequence[Mapping[str, Any]], stored: Sequence[Stored]) -> str:
         "differ, no time is kept.",
         "",
         f"Machine: {first['machine']}. Versions: {_versions(stored)}.",
-        f"Measured {first['when']}; `make bench N={n} DIM={dim}` repeats it.",
+        f"Measured {first['when']}; the JSON beside this page holds the command of each row, the first is",
+        f"`{first['command']}`.",
         "",
     ]
     if busy > _QUIET:

@@ -192,6 +192,13 @@ def test_a_run_writes_its_report_and_goes_on_where_it_stopped(
     assert "## Calibration" in page
 
 
+def test_the_command_repeats_what_was_not_default(bench: ModuleType) -> None:
+    from experiments.storage_bench import __main__ as command
+
+    options = command.parse(["--n", "500", "--dim", "8", "--rounds", "2", "--budget", "3"])
+    assert command.repeat(options, "get") == "make bench N=500 DIM=8 ARGS='--only get --rounds 2'"
+
+
 def test_an_unknown_row_group_is_named(bench: ModuleType, capsys: pytest.CaptureFixture[str]) -> None:
     from experiments.storage_bench import __main__ as command
 

@@ -48,7 +48,7 @@ class Adapter(GraphSystem):
                     )
                 ],
             )
-        self.store.flush()
+        self.store.compact()  # what the store does by itself in time; the others optimise or index
 
     def insert(self, row: Row) -> None:
         self.store.insert(_item(row))
