@@ -110,7 +110,7 @@ class RunRecord:
             overrides: as typed.
             app, experiment: what ran, for lists of runs.
             parent: the run folder this run goes on from.
-            command: what was typed; `sys.argv` where empty.
+            command: what was typed; where empty, the verb of `app` with the arguments of this process.
 
         Raises:
             DiskFullError: the disk is full.
@@ -119,7 +119,7 @@ class RunRecord:
         info = {
             "app": app,
             "experiment": experiment,
-            "command": list(command) or sys.argv,
+            "command": list(command) or ["t4dm", app, *sys.argv[1:]],
             "seed": seed,
             "parent": parent,
             "git": git,

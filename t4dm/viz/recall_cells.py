@@ -80,10 +80,11 @@ def night_sentence(summary: Json) -> str:
         return ""
     change = 100 * sum(after[d].mean - memory[d].mean for d in common) / len(common)
     mean = sum(after[d].mean for d in common) / len(common)
-    word = "gained" if change >= 0 else "lost"
+    points = f"{abs(change):.1f}"
+    effect = "cost nothing" if points == "0.0" else f"{'gained' if change > 0 else 'lost'} {points} points"
     return (
         f"After a night of sleep it answers {percent(mean)} on average over the distances: "
-        f"the night {word} {abs(change):.1f} points."
+        f"the night {effect}."
     )
 
 

@@ -38,6 +38,12 @@ def test_what_ran_is_written_before_it_runs(tmp_path: Path) -> None:
     assert yaml.safe_load((tmp_path / "run/overrides.yaml").read_text()) == ["seed=3"]
 
 
+def test_the_command_can_be_typed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.argv", ["/elsewhere/t4dm/apps/sleep.py", "run=RUN"])  # what runpy makes of it
+    open_run(tmp_path, app="sleep")
+    assert read_run(tmp_path)["command"] == ["t4dm", "sleep", "run=RUN"]
+
+
 def test_a_run_that_ends_is_done_and_timed(tmp_path: Path) -> None:
     with open_run(tmp_path) as run:
         run.write_json("summary.json", {"recall": 0.5})

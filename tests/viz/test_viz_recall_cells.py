@@ -99,3 +99,6 @@ def test_the_night_is_weighed_in_points() -> None:
         == "After a night of sleep it answers 93 % on average over the distances: the night lost 1.0 points."
     )
     assert night_sentence(summary(memory={"1": at(0.9)})) == ""
+    for after in (0.9, 0.8999):
+        same = night_sentence(summary(memory={"1": at(0.9)}, after_night={"1": at(after)}))
+        assert said(same).endswith("on average over the distances: the night cost nothing.")
