@@ -109,9 +109,10 @@ def test_systems_take_turns_and_the_first_one_changes(bench: ModuleType) -> None
     assert found == {"a": [[1.0], [1.0]], "b": [[1.0], [1.0]]}
 
 
-def entry(group: str, systems: dict[str, Any]) -> dict[str, Any]:
+def entry(group: str, systems: dict[str, Any], *, speed: float = 1.0) -> dict[str, Any]:
     return {
         "name": group, "systems": systems, "missing": [], "others": 0.0, "machine": "m", "size": [10, 2],
+        "calibration": [{"matvec10K_ms": speed}, {"matvec10K_ms": 1.0}],
         "versions": {}, "command": "make bench", "when": "2026-01-01",
     }  # fmt: skip
 
@@ -145,6 +146,14 @@ def test_a_rate_is_judged_by_its_time(bench: ModuleType) -> None:
     row = bench.report.rows_of(stored)[0]
     assert (row["system"], row["value"], row["ratio"]) == ("t4dx", 3000.0, pytest.approx(1 / 30))
     assert (row["target"], row["met"]) == ("<= 0.05", True)
+
+
+def test_loads_at_uneven_speed_are_not_judged(bench: ModuleType) -> None:
+    figure = {"rate": 3000.0, "seconds": 1.0, "durability": "", "rounds": 1}
+    slow = {"rate": 100.0, "seconds": 30.0, "durability": "", "rounds": 1}
+    stored = [entry("load t4dx", {"t4dx": figure}), entry("load lancedb", {"lancedb": slow}, speed=1.6)]
+    row = bench.report.rows_of(stored)[0]
+    assert (row["ratio"], row["met"]) == (pytest.approx(1 / 30), None)
 
 
 def test_without_the_peer_nothing_is_claimed(bench: ModuleType) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import tomllib
 from importlib import import_module
 from importlib.metadata import version
+from pathlib import Path
 from typing import Final
 
 from experiments.storage_bench.systems.base import System
@@ -41,7 +44,10 @@ def release(label: str) -> str:
 
 
 def t4dm_version() -> str:
-    """The version of this project."""
-    from t4dm import __version__
-
-    return __version__
+    """The version of this source tree, and its commit."""
+    root = Path(__file__).resolve().parents[3]
+    number = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
+    found = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=False
+    )
+    return f"{number}+{found.stdout.strip()}" if found.returncode == 0 else str(number)
