@@ -88,7 +88,9 @@ def wanted(options: argparse.Namespace) -> list[str]:
 def measured(name: str, options: argparse.Namespace) -> bool:
     """Whether the group has a result for these sources and sizes, now or from before."""
     file, key = result_file(name, options), key_of(name, options)
-    if not options.again and file.exists() and json.loads(file.read_text())["key"] == key:
+    label = name.removeprefix("load ")
+    loaded = label == name or (stores_of(options) / label.partition(" ")[0]).exists()
+    if not options.again and loaded and file.exists() and json.loads(file.read_text())["key"] == key:
         print(f"{name}: stored", flush=True)
         return True
     print(f"{name} ...", flush=True)
