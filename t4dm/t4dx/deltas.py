@@ -224,7 +224,8 @@ def fold(draft: Draft, rules: Rules, lsn: Lsn) -> Fold:
             if scaled or column.log.count(lsn):
                 stamps = column.stamps_at(lsn, n)
                 if scaled:  # a value that includes a rule must say so by its LSN
-                    stamps[stamps > 0] = rules.between(column.upto, lsn)[-1][0]
+                    last = np.uint64(rules.between(column.upto, lsn)[-1][0])
+                    stamps[stamps > 0] = np.maximum(stamps[stamps > 0], last)
                 columns[kind, name] = _folding(view.array(kind, name)[:n], stamps, lsn, column)
     metas = part.metas.folded(lsn) if part.metas.log.count(lsn) else None
     return Fold(lsn, columns, metas)

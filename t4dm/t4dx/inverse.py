@@ -81,7 +81,7 @@ class _Inverse:
                 if isinstance(op, InsertEdges):
                     self._made_edges += [_Patch(key, lsn, False) for key in keys]
                     self._ended_edges |= dict.fromkeys(keys)
-                elif isinstance(op, MapEdges):
+                if not isinstance(op, DeleteEdges):  # a reopened edge needs its weight: rules pass it over
                     self._weights |= dict.fromkeys(keys)
                 else:
                     self._deleted_edges |= dict.fromkeys(keys)

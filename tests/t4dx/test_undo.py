@@ -343,3 +343,13 @@ def test_what_undoes_transactions_is_counted_apart(tmp_path: Path) -> None:
         assert 0 < sizes[0] < sizes[1]
         assert sizes[2] == pytest.approx(sizes[1], rel=0.1)  # the first night is forgotten
         assert sizes[2] < store.stats()["bytes"]
+
+
+def test_an_edge_that_an_undo_reopens_keeps_what_a_rule_made_of_its_weight(tmp_path: Path) -> None:
+    with T4DX.open(tmp_path / "s", dim=2) as store:
+        store.insert(Item(id="a"), [Edge("a", "b", "CAUSES", weight=1.0)])
+        store.batch_scale_weights(EdgeFilter(type="CAUSES"), scale(0.5))
+        with store.transaction(id="night", undo=True) as tx:
+            tx.insert_many((), [Edge("a", "b", "CAUSES", weight=0.9)])
+        store.undo("night")
+        assert [edge.weight for edge in store.edges()] == [0.5]
