@@ -141,6 +141,7 @@ def check(case: str) -> int:
         max_segments=3,
         max_deltas=2,
         background=seed % 2 == 0,
+        max_frozen=2,
     )
     before = sys.getswitchinterval()
     with tempfile.TemporaryDirectory() as folder, T4DX.open(f"{folder}/s", dim=4, options=chosen) as store:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from reliability import disk, more_operations
+from reliability.interleaving import Amid
 from reliability.model import difference, digest
 from reliability.operations import DIM, World, make_write, swarm
 from reliability.options import options
@@ -89,15 +90,29 @@ class Workload:
         if step % 13 == 12:
             with world.store.transaction() as tx:
                 night(world, tx, self.allowed)
-        elif kind < 0.06:
+        elif kind < 0.08:
+            with Amid(world.store, self.fs, self._beside, self.rng):
+                world.store.flush()
+        elif kind < 0.14:
             world.store.flush()
-        elif kind < 0.12:
-            world.store.compact(full=self.rng.random() < 0.7)
-        elif kind < 0.15:
+            with Amid(world.store, self.fs, self._beside_a_compaction, self.rng):
+                world.store.compact(full=self.rng.random() < 0.7)
+        elif kind < 0.17:
             world.store.close()
             world.store = self._open()
         else:
             make_write(world, world.store, self.allowed)
+
+    def _beside(self) -> None:
+        """A write while others make files; from here on it is acknowledged."""
+        make_write(self.world, self.world.store, self.allowed)
+        self.note()
+
+    def _beside_a_compaction(self) -> None:
+        self._beside()
+        if self.rng.random() < 0.5:
+            self.world.store.flush()
+            self.note()
 
     def _before(self, what: str, torn: Any) -> None:
         self.calls += 1
@@ -195,7 +210,7 @@ def check(case: str) -> int:
         call, wanted = int(parts[2]), parts[3]
         take = lambda number, mode: number == call and mode == wanted  # noqa: E731
     else:
-        share = int(parts[2]) / (4.4 * calls_of(seed, steps))
+        share = int(parts[2]) / (4.2 * calls_of(seed, steps))
         take = lambda number, mode: random.Random(f"{case}:{number}:{mode}").random() < share  # noqa: E731
     work, tried = Workload(seed, take, steps=steps), 0
     for found in work.play():

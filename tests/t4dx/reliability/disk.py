@@ -17,13 +17,19 @@ directory entry; all, and half of the write that was on its way."""
 
 
 class WatchedDisk(SimulatedFileSystem):
-    """Calls `before(what, torn)` ahead of each changing call."""
+    """Calls `before(what, torn)` ahead of each changing call, and `on_read` ahead of any other look."""
 
     def __init__(
         self, root: Folder | None = None, *, before: Callable[[str, Any], None] | None = None, **kw: Any
     ) -> None:
         super().__init__(root, **kw)
         self.before = before
+        self.on_read: Callable[[], None] | None = None
+
+    def _find(self, path):
+        if self.on_read is not None:
+            self.on_read()
+        return super()._find(path)
 
     def _step(self, what, *, torn=None):
         if self.before is not None and not self.dead:

@@ -209,6 +209,7 @@ def child(folder: str, seed: int, point: str | None, occurrence: int) -> int:
         max_segments=2,
         txn_part_bytes=500,
         background=rng.random() < 0.5,
+        max_frozen=2,
     )
     store = T4DX.open(f"{folder}/store", dim=4, options=chosen, clock=lambda: 1.0, fs=fs)
     faults: list[BaseException] = []

@@ -3,34 +3,21 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
 from typing import Any
 
-from reliability import disk, more_operations, more_questions, operations, questions
+from reliability import disk, more_moves, more_operations, more_questions, operations, questions
 from reliability.model import Model, difference, digest
+from reliability.moves import MOVES, move
 from reliability.operations import World, make_write, swarm
 from reliability.options import tiny
 from reliability.rows import Lost, Runner, Wrong
-from simulated_fs import SimulatedFileSystem
 
 from t4dm.t4dx import T4DX
 
-TABLES = (more_operations, more_questions)
+TABLES = (more_operations, more_questions, more_moves)
 STEPS = 50
 FOLDER = "store"
-Move = Callable[["Play"], None]
-MOVES: dict[str, tuple[Move, int]] = {}
-"""What may happen between two writes; name -> (function, weight)."""
-
-
-def move(weight: int) -> Callable[[Move], Move]:
-    """Put a move into the table."""
-
-    def enter(function: Move) -> Move:
-        MOVES[function.__name__] = function, weight
-        return function
-
-    return enter
+KEY = b"a key of the user's own"
 
 
 class Play:
@@ -38,20 +25,29 @@ class Play:
 
     def __init__(self, seed: int, *, pool: int = 12) -> None:
         self.rng = random.Random(seed)
-        self.fs = SimulatedFileSystem(seed=seed)
+        self.fs = disk.WatchedDisk(seed=seed)
         self.options = tiny(self.rng)
+        self.key = KEY if seed % 4 == 3 else None
         self.world = World(self.rng, [f"item-{n}" for n in range(pool)])
         self.allowed = swarm(self.rng)
         self.moves = [name for name in sorted(MOVES) if self.rng.random() < 0.8] or sorted(MOVES)
         self.snapshots: list[tuple[Any, Model]] = []
+        self.follower: T4DX | None = None
+        self.seen_by_follower: list[tuple[Any, Model]] = []
         self.copies = 0
         self.open(dim=operations.DIM)
 
     def open(self, dim: int | None = None) -> None:
         """Open, or open again."""
         self.world.store = T4DX.open(
-            FOLDER, dim=dim, options=self.options, clock=self.world.clock, fs=self.fs
+            FOLDER, dim=dim, options=self.options, clock=self.world.clock, fs=self.fs, key=self.key
         )
+
+    def forget(self) -> None:
+        """The machine, and every process with it, is gone."""
+        self.snapshots.clear()
+        self.seen_by_follower.clear()
+        self.follower = None
 
     def step(self, *, quiet: float = 0.85) -> str:
         """One write, or one move; then some reads."""
@@ -120,8 +116,8 @@ def crash(play: Play) -> None:
     """The process is killed (the kernel keeps what was written); at "sync" also any power cut."""
     modes = disk.MODES[:4] if play.options.durability == "sync" else ("all",)
     lsn, mode = play.world.store.lsn, play.rng.choice(modes)
-    play.fs = SimulatedFileSystem(disk.survivor(play.fs.root, mode, play.rng))
-    play.snapshots.clear()
+    play.fs = disk.WatchedDisk(disk.survivor(play.fs.root, mode, play.rng))
+    play.forget()
     play.open()
     if play.world.store.lsn < lsn:
         raise Lost(
@@ -191,7 +187,7 @@ def backup(play: Play) -> None:
     play.copies += 1
     target = f"copy-{play.copies}"
     play.world.store.backup(target)
-    with T4DX.open(target, options=play.options, clock=play.world.clock, fs=play.fs) as copied:
+    with T4DX.open(target, options=play.options, clock=play.world.clock, fs=play.fs, key=play.key) as copied:
         play.compare(copied, what="a backup")
         report = copied.verify("deep")
         if not report.ok:
@@ -201,6 +197,8 @@ def backup(play: Play) -> None:
         play.fs.rename(FOLDER, f"old-{play.copies}")
         play.fs.rename(target, FOLDER)
         play.fs.sync_dir("")
+        play.follower = None
+        play.seen_by_follower.clear()
         play.open()
     else:
         play.fs.remove_tree(target)
@@ -210,7 +208,7 @@ def backup(play: Play) -> None:
 def read_only(play: Play) -> None:
     """A reader beside the writer sees the present, changes no byte, and writes nothing."""
     calls = play.fs.calls
-    with T4DX.open(FOLDER, read_only=True, options=play.options, fs=play.fs) as reader:
+    with T4DX.open(FOLDER, read_only=True, options=play.options, fs=play.fs, key=play.key) as reader:
         play.compare(reader, what="a reader beside the writer")
         operations.refuses(lambda: reader.delete(play.world.ids[0]))
         operations.refuses(reader.flush)
@@ -220,7 +218,7 @@ def read_only(play: Play) -> None:
 
 @move(1)
 def second_writer(play: Play) -> None:
-    operations.refuses(lambda: T4DX.open(FOLDER, options=play.options, fs=play.fs))
+    operations.refuses(lambda: T4DX.open(FOLDER, options=play.options, fs=play.fs, key=play.key))
 
 
 @move(1)

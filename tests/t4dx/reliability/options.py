@@ -12,7 +12,7 @@ KNOWN = {f.name for f in fields(Options)}
 
 def options(**wanted: object) -> Options:
     """Options with the background work done in the foreground, so that a run repeats exactly."""
-    chosen = {"background": False, "idle_marker": 0.0} | wanted
+    chosen = {"background": False, "idle_marker": 0.0, "max_frozen": 1000} | wanted
     return Options(**{name: value for name, value in chosen.items() if name in KNOWN})
 
 

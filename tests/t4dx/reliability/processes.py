@@ -26,18 +26,20 @@ def vector(number: int) -> np.ndarray:
     return np.array([number, 1.0, -number, 2.0], np.float32)
 
 
-def churn(folder: str) -> int:
+def churn(folder: str, background: bool) -> int:
     """A writer that inserts pairs with an edge, flushes, merges and deletes until it is killed or told to
     stop.
     """
-    store = T4DX.open(
-        f"{folder}/store", dim=4, options=options(durability="os", memtable_items=30, max_segments=2)
+    chosen = options(
+        durability="os", memtable_items=30, max_segments=2, max_deltas=2, max_frozen=2, background=background
     )
+    store = T4DX.open(f"{folder}/store", dim=4, options=chosen)
     number = store.count()
     while not Path(folder, "stop").exists():
         pair = [Item(id=f"i{n}", vector=vector(n), kappa=0.5) for n in (number, number + 1)]
         store.insert_many(pair, [Edge(pair[0].id, pair[1].id, "CAUSES")])
         number += 2
+        store.merge_kappa([f"i{number // 2}"], 0.5)
         Path(folder, "acked").write_text(str(number))
         if number % 20 == 0:
             store.flush()
@@ -48,23 +50,33 @@ def churn(folder: str) -> int:
 
 
 def look(folder: str, opens: int) -> int:
-    """Open for reading again and again; every view is whole, and never older than the one before."""
-    last = 0
-    for turn in range(opens):
-        acked = int(Path(folder, "acked").read_text() or last) if turn % 3 == 0 else last
-        with T4DX.open(f"{folder}/store", read_only=True) as store:
-            count, edges = store.count(), sum(1 for _ in store.edges())
-            ids = [item.id for item in store.scan()]
-            hits = store.search(vector(3), 5)
-            if count % 2 or edges != count // 2 or len(ids) != count or count < max(last, acked):
-                Path(folder, f"fault-{os.getpid()}").write_text(
-                    f"{count} items, {edges} edges after {last}, {acked} acknowledged"
-                )
+    """Open for reading again and again, and refresh a store that stays open; every view is whole, and never
+    older than the one before.
+    """
+    last, followed = 0, 0
+    with T4DX.open(f"{folder}/store", read_only=True) as follower:
+        for turn in range(opens):
+            acked = int(Path(folder, "acked").read_text() or last) if turn % 3 == 0 else last
+            with T4DX.open(f"{folder}/store", read_only=True) as store:
+                last = whole(folder, store, max(last, acked))
+            follower.refresh()
+            followed = whole(folder, follower, max(followed, last))
+            if last < 0 or followed < 0:
                 return FOUND
-            if len(hits) != min(5, count):
-                return FOUND
-            last = count
     return 0
+
+
+def whole(folder: str, store: T4DX, least: int) -> int:
+    """The number of items of a store that holds whole pairs and no fewer than some; -1 for anything else."""
+    view = store.snapshot()
+    count, edges, ids = view.count(), sum(1 for _ in view.edges()), [item.id for item in view.scan()]
+    hits = view.search(vector(3), 5)
+    fits = count % 2 == 0 and edges == count // 2 and len(ids) == count and count >= least
+    if fits and len(hits) == min(5, count):
+        return count
+    told = f"{count} items, {edges} edges, {len(ids)} ids and {len(hits)} hits, at least {least} were there"
+    Path(folder, f"fault-{os.getpid()}").write_text(told)
+    return -1
 
 
 def second(folder: str) -> int:
@@ -99,13 +111,14 @@ def fork(folder: str) -> int:
 
 def cases(seed: int, size: int) -> list[str]:
     """`size` counts opens by readers, 50 beside each writer."""
-    return [f"{seed},{n}" for n in range(max(1, size // (2 * OPENS)))]
+    return [f"{seed},{n}" for n in range(max(2, size // (2 * OPENS)))]
 
 
 def check(case: str) -> int:
-    """A writer, two readers, a second writer; then the writer is killed."""
+    """A writer with or without threads, two readers, a second writer; then the writer is killed."""
+    background = int(case.partition(",")[2]) % 2 == 0
     with tempfile.TemporaryDirectory() as folder, Forker() as forker:
-        writer = forker.start("reliability.processes:churn", folder)
+        writer = forker.start("reliability.processes:churn", folder, background)
         for _ in range(3000):
             if Path(folder, "acked").exists() and Path(folder, "acked").read_text():
                 break

@@ -24,6 +24,7 @@ from t4dm.t4dx import T4DX, Item
 FOLDER = "store"
 RECORDS = 200
 KINDS = ("truncate", "zeros", "block", "garbage", "stale", "flip", "twice", "dropped")
+KEY = b"a key of the user's own"
 LIGHT = [
     "insert_edges",
     "merge_kappa",
@@ -151,8 +152,45 @@ def check_one(durability: str, kind: str, at: int, seed: int) -> None:
 
 
 def cases(seed: int, size: int) -> list[str]:
-    """`size` random offsets, and twice as many within three bytes of a record's edge; 0: every offset."""
-    return [f"{durability},{kind},{seed},{size}" for durability in ("sync", "os") for kind in KINDS]
+    """`size` random offsets, and twice as many within three bytes of a record's edge; 0: every offset. And
+    records of a signed log in the place of others.
+    """
+    plain = [f"{durability},{kind},{seed},{size}" for durability in ("sync", "os") for kind in KINDS]
+    return [*plain, f"keyed,splice,{seed},{size or 5000}"]
+
+
+@functools.cache
+def signed(turn: int) -> tuple[Folder, str, list[int], tuple[object, ...]]:
+    """A signed log of 60 records of one size each, with its salt; another turn writes other values."""
+    fs = SimulatedFileSystem()
+    clock = World(random.Random(0), []).clock
+    with T4DX.open(FOLDER, dim=DIM, options=options(durability="sync"), clock=clock, fs=fs, key=KEY) as store:
+        ends = [store.stats()["wal_bytes"]]
+        for number in range(60):
+            store.insert(Item(id=f"n{number:02}", content=f"turn {turn}", kappa=0.25 * turn))
+            ends.append(store.stats()["wal_bytes"])
+        held = digest(store, [])
+    return disk.copy(fs.root), wal_path(fs.root), ends, held
+
+
+def check_splice(seed: int, number: int) -> None:
+    """Whole records, signed with the right key at the same place of another history, are not this log's."""
+    rng, case = random.Random(f"{seed},{number}"), f"keyed,splice,@{number},{seed}"
+    (root, path, ends, held), (other, _, twins, _) = signed(1), signed(2)
+    if ends != twins:
+        raise Wrong("the two histories do not fit each other", case=case)
+    first = rng.randrange(len(ends) - 1)
+    last = rng.choice((first + 1, rng.randrange(first + 1, len(ends))))
+    damaged = disk.copy(root)
+    file = disk.file_at(damaged, path)
+    file.data[ends[first] : ends[last]] = disk.file_at(other, path).data[ends[first] : ends[last]]
+    file.synced = bytes(file.data)
+    try:
+        with T4DX.open(FOLDER, read_only=True, fs=SimulatedFileSystem(damaged), key=KEY) as store:
+            if digest(store, []) != held:
+                raise Wrong(f"records {first} to {last} of another history were read", case=case)
+    except CorruptionError:
+        return
 
 
 def offsets(durability: str, kind: str, seed: int, size: int) -> list[int]:
@@ -174,6 +212,12 @@ def check(case: str) -> int:
     one.
     """
     durability, kind, *numbers = case.split(",")
+    if kind == "splice":
+        one = numbers[0].startswith("@")
+        seed, many = int(numbers[1] if one else numbers[0]), 1 if one else int(numbers[1]) // 16
+        for number in [int(numbers[0][1:])] if one else range(many):
+            check_splice(seed, number)
+        return many
     if numbers[0].startswith("@"):
         check_one(durability, kind, int(numbers[0][1:]), int(numbers[1]))
         return 1
