@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import zlib
 from collections.abc import Callable
 from typing import Final, final
@@ -17,6 +18,10 @@ from t4dm.t4dx.columns import Array
 BLOCK: Final = 1 << 18
 """Bytes that one entry of a table of checksums covers."""
 _HEADER: Final = 512  # bytes that surely hold the header of a .npy file with a plain dtype
+_PLAIN: Final = re.compile(
+    rb"\x93NUMPY\x01\x00(..)\{'descr': '([^']+)', 'fortran_order': False, 'shape': \(([0-9, ]*)\), \}",
+    re.DOTALL,
+)
 
 
 @final
@@ -99,8 +104,10 @@ def checked(data: NDArray[np.uint8], path: str, crc: int | None) -> Array:
 
 def parse(data: memoryview) -> tuple[Array, int]:
     """The array in the bytes of a .npy file, sharing them, and where its data start."""
-    head = io.BytesIO(bytes(data[:_HEADER]))
-    np.lib.format.read_magic(head)
-    shape, _, dtype = np.lib.format.read_array_header_1_0(head)
-    start = head.tell()
-    return np.frombuffer(data, dtype, count=math.prod(shape), offset=start).reshape(shape), start
+    found = _PLAIN.match(bytes(data[:_HEADER]))
+    if found is None:
+        raise ValueError("not a .npy file with a plain dtype")
+    shape = tuple(int(size) for size in found[3].split(b",") if size.strip())
+    start = 10 + int.from_bytes(found[1], "little")
+    column = np.frombuffer(data, found[2].decode(), count=math.prod(shape), offset=start)
+    return column.reshape(shape), start

@@ -95,7 +95,7 @@ def versions(fs: FileSystem, folder: str) -> list[int]:
 
 def encode(manifest: Manifest, seal: Seal | None = None) -> bytes:
     """One head line with format, checksum and (with a key) MAC, then JSON."""
-    body = json.dumps(asdict(manifest), indent=1, sort_keys=True).encode()
+    body = json.dumps(asdict(manifest), sort_keys=True).encode()
     mac = seal.mac(b"%d\n" % FORMAT, body).hex() if seal is not None else ""
     return f"T4DX {FORMAT} {_crc(FORMAT, body, mac):08x} {mac}".rstrip().encode() + b"\n" + body
 
