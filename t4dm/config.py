@@ -11,6 +11,7 @@ import difflib
 import functools
 import importlib
 import inspect
+import re
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, Union
 
 import hydra.utils
+import yaml
 from hydra import compose as hydra_compose
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
@@ -118,16 +120,33 @@ def _missing_extra(error: ModuleNotFoundError) -> Exception:
     return next((MissingExtra(package, package) for package in named), error)
 
 
-def check(cfg: DictConfig) -> None:
+def check(cfg: DictConfig, *, whole: bool = False) -> None:
     """Bind every `_target_` of the config to its signature.
+
+    Args:
+        cfg: a config, or a part of one.
+        whole: it is all of an app's config; then a key at its top that nothing reads is a problem too.
 
     Raises:
         ConfigError: with *all* problems: unknown, missing and mistyped arguments, unset values, broken
             interpolations.
     """
-    problems = list(_problems(cfg, ""))
+    # a value that many refer to is one problem
+    problems = list(dict.fromkeys([*(_unread(cfg) if whole else ()), *_problems(cfg, "")]))
     if problems:
         raise ConfigError(problems)
+
+
+def _unread(cfg: DictConfig) -> Iterator[str]:
+    """Keys at the top that no app has, no group fills and no value refers to: a `+` lets any typo in."""
+    folder = config_dir()
+    known = {path.name for path in folder.iterdir() if path.is_dir()}
+    for app in APPS:
+        known |= set(yaml.safe_load((folder / f"{app}.yaml").read_text(encoding="utf-8")))
+    text = OmegaConf.to_yaml(cfg, resolve=False)
+    for key in map(str, cfg):
+        if key not in known and f"${{{key}" not in text:
+            yield f"{key}: nothing reads it; {_suggest(key, sorted(known - {'defaults', 'hydra'}))}"
 
 
 def _problems(node: DictConfig | ListConfig, path: str) -> Iterator[str]:
@@ -148,10 +167,18 @@ def _problems(node: DictConfig | ListConfig, path: str) -> Iterator[str]:
         if isinstance(value, DictConfig | ListConfig):
             yield from _problems(value, where)
     if isinstance(node, DictConfig) and "_target_" in values:
-        yield from _target_problems(values, path)
+        origins = {key: _origin(node, key, path) for key in values}
+        yield from _target_problems(values, path, origins)
 
 
-def _target_problems(values: Mapping[str, Any], path: str) -> Iterator[str]:
+def _origin(node: DictConfig, key: str, path: str) -> str:
+    """Where a value is set: its own path, or that of the one it refers to as a whole."""
+    raw = OmegaConf.to_container(node, resolve=False)[key]  # type: ignore[index,call-overload]
+    found = re.fullmatch(r"\$\{([A-Za-z_][\w.]*)\}", raw) if isinstance(raw, str) else None
+    return found[1] if found else f"{path}.{key}"
+
+
+def _target_problems(values: Mapping[str, Any], path: str, origins: Mapping[str, str]) -> Iterator[str]:
     try:
         target = locate(str(values["_target_"]))
     except T4DMError as error:
@@ -169,19 +196,29 @@ def _target_problems(values: Mapping[str, Any], path: str) -> Iterator[str]:
             variadic = parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL)
             if parameter.default is parameter.empty and not variadic and name not in values:
                 yield f"{path}.{name}: {_name(target)} needs it; add {path}.{name}=<value>"
-    yield from _type_problems(target, {key: values[key] for key in given}, path)
+    yield from _type_problems(target, {key: values[key] for key in given}, origins)
 
 
-def _type_problems(target: Callable[..., Any], values: Mapping[str, Any], path: str) -> Iterator[str]:
+def _type_problems(
+    target: Callable[..., Any], values: Mapping[str, Any], origins: Mapping[str, str]
+) -> Iterator[str]:
     try:
         hints = typing.get_type_hints(target.__init__ if inspect.isclass(target) else target)
     except (NameError, TypeError, AttributeError):  # names only type checkers import: nothing to compare with
         return
     for key, value in values.items():
         if key in hints and not _fits(value, hints[key]):
-            wanted = getattr(hints[key], "__name__", None) or str(hints[key])
-            wanted = str(hints[key]) if typing.get_origin(hints[key]) else wanted
-            yield f"{path}.{key}={value!r} is no {wanted.replace('typing.', '')}; set {path}.{key}=<{wanted}>"
+            wanted = _hint_name(hints[key])
+            yield f"{origins[key]}={value!r} is no {wanted}; set {origins[key]}=<{wanted}>"
+
+
+def _hint_name(hint: Any) -> str:
+    if typing.get_origin(hint) in (Union, types.UnionType):
+        return " or ".join(
+            "null" if part is type(None) else _hint_name(part) for part in typing.get_args(hint)
+        )
+    plain_name = None if typing.get_origin(hint) else getattr(hint, "__name__", None)
+    return plain_name or str(hint).replace("typing.", "").replace("collections.abc.", "")
 
 
 def _fits(value: Any, hint: Any) -> bool:

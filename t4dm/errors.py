@@ -205,6 +205,16 @@ class DevicesError(T4DMError):
         super().__init__(f"trainer.devices={devices}: the memory store has one writer; set trainer.devices=1")
 
 
+class NoGpuError(T4DMError):
+    """The trainer asks for a GPU on a machine where torch finds none."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "trainer.accelerator=gpu: torch finds no GPU on this machine; see what fits it: t4dm doctor, "
+            "or set trainer=cpu model.backbone.device=cpu"
+        )
+
+
 class DiskFullError(T4DMError):
     """The disk refused a write.
 
@@ -272,7 +282,7 @@ class InsertionPointError(T4DMError):
     def __init__(self, layer: int, layers: int) -> None:
         super().__init__(
             f"cannot insert before layer {layer} of a backbone of {layers} layers; "
-            f"set model.insert_at to a number from 1 to {layers - 1}"
+            f"set model.memory_lm.insert_at to a number from 1 to {layers - 1}"
         )
 
 

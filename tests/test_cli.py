@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import resource
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -180,3 +181,22 @@ def test_hydra_verbs_run_their_app_as_main(t4dm: Cli, capsys: pytest.CaptureFixt
     code, _, err = t4dm("train", "experment=smoke")
     assert code == 1
     assert err == "t4dm: no setting 'experment' in train; did you mean experiment=<value>?\n"
+
+
+def test_configs_check_tells_what_does_not_compose_beside_what_does_not_fit(t4dm: Cli) -> None:
+    code, _, err = t4dm("configs", "check", "nope=3", "seed=abc", "trainer.max_epochs=x", "+lr=3")
+    assert code == 1
+    assert "no setting 'nope' in train" in err
+    assert err.count("seed='abc' is no int; set seed=<int>") == 1  # four places refer to it
+    assert "trainer.max_epochs='x' is no int or null; set trainer.max_epochs=<int or null>" in err
+    assert "lr: nothing reads it; did you mean logger?" in err
+
+
+def test_a_listing_in_a_pipe_keeps_paths_whole(
+    t4dm: Cli, finished_run: RunResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    far = tmp_path / ("a_folder_with_a_long_name_" * 5) / "run"
+    far.parent.mkdir()
+    shutil.copytree(finished_run.folder, far)
+    monkeypatch.setenv("COLUMNS", "80")
+    assert str(far) in t4dm("runs", "ls", "--root", str(far.parent))[1]

@@ -15,7 +15,7 @@ import torch
 
 from t4dm.backbone.load import Backbone
 from t4dm.config import build, chosen
-from t4dm.errors import DevicesError
+from t4dm.errors import DevicesError, NoGpuError
 from t4dm.memory.embedders import document_frequencies
 from t4dm.memory.memory import Memory
 from t4dm.model import MemoryLM
@@ -58,11 +58,14 @@ def streams(seed: int) -> Streams:
 
 
 def one_device(c: Plain) -> None:
-    """Refuse more than one device.
+    """Refuse more than one device, and one that is not here.
 
     Raises:
         DevicesError: the trainer asks for more.
+        NoGpuError: it asks for a GPU.
     """
+    if c["trainer"].get("accelerator") in ("gpu", "cuda") and not torch.cuda.is_available():
+        raise NoGpuError
     devices = c["trainer"].get("devices", 1)
     if devices not in (1, "1", [0]) and not (isinstance(devices, list) and len(devices) == 1):
         raise DevicesError(devices)

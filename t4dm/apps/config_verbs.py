@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from t4dm import config
 from t4dm.apps.job import explain
-from t4dm.errors import ConfigError, FolderExistsError, UnknownConfigError
+from t4dm.errors import ConfigError, FolderExistsError, T4DMError, UnknownConfigError
 
 
 def names(group: str = "") -> list[str]:
@@ -66,10 +66,12 @@ def checked(app: str, overrides: list[str] | None) -> str:
     todo = experiments if overrides is None else [overrides]
     problems = []
     for wanted in todo:
+        cfg, found = composable(app, wanted)
         try:
-            config.check(composed(app, wanted))
+            config.check(cfg, whole=True)
         except ConfigError as error:
-            problems += [f"{' '.join(wanted)}: {problem}" for problem in error.problems]
+            found += error.problems
+        problems += [f"{' '.join(wanted)}: {problem}" for problem in found]
     if problems:
         raise ConfigError(problems)
     return "\n".join(f"{app} {' '.join(wanted)}: fits".replace(" :", ":") for wanted in todo)
@@ -81,6 +83,23 @@ def composed(app: str, overrides: list[str]) -> DictConfig:
         return config.compose(app, overrides)
     except CompactHydraException as error:
         raise explain(error, app) from error
+
+
+def composable(app: str, overrides: list[str]) -> tuple[DictConfig, list[str]]:
+    """What composes of the overrides, and one problem for each that does not."""
+    try:
+        return composed(app, overrides), []
+    except T4DMError:
+        groups = {path.relative_to(config.config_dir()).as_posix() for path in config.config_dir().rglob("*")}
+        fits, problems = list[str](), list[str]()
+        # a choice of a group first: it decides which keys there are
+        for override in sorted(overrides, key=lambda typed: typed.partition("=")[0] not in groups):
+            try:
+                composed(app, [*fits, override])
+                fits.append(override)
+            except T4DMError as error:
+                problems.append(str(error))
+        return composed(app, fits), problems
 
 
 def copied(folder: Path) -> str:

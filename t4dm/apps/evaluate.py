@@ -25,7 +25,7 @@ def evaluate(cfg: DictConfig) -> dict[str, Any]:
     Raises:
         RunFolderError: `cfg.run` is no run folder with a checkpoint.
     """
-    check(cfg)
+    check(cfg, whole=True)
     c, began = plain(cfg), time.monotonic()
     trained = finished.load(Path(c["run"]), changes={"exam": c["exam"]})
     folder = Path(c["paths"]["output"])

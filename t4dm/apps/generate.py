@@ -24,7 +24,7 @@ def generate(cfg: DictConfig) -> str:
     Raises:
         RunFolderError: `cfg.run` is no run folder with a checkpoint.
     """
-    check(cfg)
+    check(cfg, whole=True)
     c, folder = plain(cfg), Path(cfg.paths.output)
     trained, rngs = finished.load(Path(c["run"]), changes={}), streams(c["seed"])
     clock = EventClock()

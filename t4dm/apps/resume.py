@@ -54,6 +54,15 @@ def resumed(folder: Path, typed: Sequence[str], *, output: str) -> tuple[dict[st
     return {**_moved(merged, run["paths"]["output"], output), "resume": str(folder)}, [*before, *added]
 
 
+def filed_under(arguments: Sequence[str]) -> list[str]:
+    """The override that files a resumed run with its experiment; none for other runs."""
+    typed = dict(argument.partition("=")[::2] for argument in arguments)
+    folder = Path(typed.get("resume", ""))
+    if "resume" not in typed or "name" in typed or not (folder / "config.yaml").is_file():
+        return []
+    return [f"name='{read_config(folder)['name']}'"]
+
+
 def _compose(overrides: Sequence[str]) -> dict[str, Any]:
     """Under Hydra by its own loader, so that --config-dir counts; else from the shipped configs."""
     if GlobalHydra.instance().is_initialized():

@@ -26,7 +26,10 @@ def ls(root: Path) -> None:
     rows = list_runs(root) if root.is_dir() else []
     if not rows:
         raise NoRunsError(str(root))
-    Console().print(runs_table(rows))
+    console, table = Console(), runs_table(rows)
+    if not console.is_terminal:  # in a file or a pipe a path stays whole
+        console.width = console.measure(table, options=console.options.update(width=10_000)).maximum
+    console.print(table)
 
 
 def show(run: Path) -> None:

@@ -27,7 +27,7 @@ def sleep(cfg: DictConfig) -> SleepReport:
         RunFolderError: `cfg.run` is no run folder with a checkpoint.
         NothingToSleepOnError: the run has no store, or the config no phases.
     """
-    check(cfg)
+    check(cfg, whole=True)
     c, folder = plain(cfg), Path(cfg.paths.output)
     phases = [build(phase) for phase in chosen(c["sleep"]["phases"])]
     trained, rngs, clock = finished.load(Path(c["run"]), changes={}), streams(c["seed"]), EventClock()

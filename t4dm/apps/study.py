@@ -32,7 +32,7 @@ def study(cfg: DictConfig) -> dict[str, dict[str, Any]]:
     Raises:
         NoRunsError: no run below `cfg.runs` has a summary.
     """
-    check(cfg)
+    check(cfg, whole=True)
     c, folder = plain(cfg), Path(cfg.paths.output)
     groups = gather(Path(c["runs"]))
     results = {name: over_seeds(summaries) for name, summaries in sorted(groups.items())}

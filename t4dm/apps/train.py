@@ -16,7 +16,7 @@ from rich.console import Console
 
 from t4dm.apps import assembly, exam, summary
 from t4dm.apps.job import app, guarded, run
-from t4dm.apps.resume import resumed
+from t4dm.apps.resume import filed_under, resumed
 from t4dm.config import build, check, chosen, plain
 from t4dm.persistence.bundle import Bundle
 from t4dm.persistence.recovery import newest_bundle
@@ -48,7 +48,7 @@ def train(cfg: DictConfig) -> RunResult:
     c, parent = plain(cfg), cfg.get("resume")
     if parent:
         c, typed = resumed(Path(parent), typed, output=c["paths"]["output"])
-    check(cfg)
+    check(cfg, whole=True)
     assembly.one_device(c)
     folder = Path(c["paths"]["output"])
     record = RunRecord.open(
@@ -130,4 +130,5 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
+    sys.argv += filed_under(sys.argv[1:])
     run(main, "train")

@@ -4,11 +4,15 @@ revision.
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import torch
+from huggingface_hub import constants
 from torch import nn
 from transformers import (
     AutoModelForCausalLM,
@@ -100,14 +104,38 @@ def load_backbone(
     if Path(source).is_dir():
         logging.disable_progress_bar()
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, revision=revision)
-        model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(source, revision=revision, **options)
+        tokenizer, model = _read(source, revision, options)
     except OSError as error:
         raise BackboneUnavailableError(name, revision) from error
     freeze(model)
     if checkpointing:
         _checkpoint_activations(model)
     return Backbone(model.eval(), tokenizer, name, revision)
+
+
+def _read(
+    source: str, revision: str | None, options: dict[str, Any]
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    """From this machine where it is here whole; else from the hub, if that answers at all.
+
+    The hub's own client asks for a minute, and in 40 lines, before it believes that there is no network.
+    """
+    here = {"revision": revision, "local_files_only": True}
+    try:
+        return _tokenizer_and_model(source, here, options)
+    except OSError:
+        if Path(source).is_dir() or constants.HF_HUB_OFFLINE:
+            raise
+    with contextlib.suppress(HTTPError), urlopen(constants.ENDPOINT, timeout=10):  # any answer will do
+        pass
+    return _tokenizer_and_model(source, {"revision": revision}, options)
+
+
+def _tokenizer_and_model(
+    source: str, place: dict[str, Any], options: dict[str, Any]
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    tokenizer = AutoTokenizer.from_pretrained(source, **place)
+    return tokenizer, AutoModelForCausalLM.from_pretrained(source, **place, **options)
 
 
 def _checkpoint_activations(model: PreTrainedModel) -> None:

@@ -20,7 +20,7 @@ try:
 except ImportError:  # no flock on this platform: the lock file alone names the owner
     fcntl = None  # type: ignore[assignment]
 
-FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT})
+FULL: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})  # disk, quota, largest file allowed
 NETWORKS: Final = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "afs", "fuse.sshfs")
 """File systems on which locks and maps do not hold between machines, as /proc/mounts names them."""
 

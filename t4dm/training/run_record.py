@@ -7,7 +7,6 @@ computed; as a context manager it adds train.log, the end time, and FAILED with 
 from __future__ import annotations
 
 import contextlib
-import errno
 import json
 import logging
 import math
@@ -248,7 +247,7 @@ def disk_is_full(error: BaseException | None) -> bool:
     while error is not None:
         if isinstance(error, StoreFullError) or (isinstance(error, OSError) and error.errno in FULL):
             return True
-        if f"(os error {errno.ENOSPC})" in str(error):
+        if any(f"(os error {code})" in str(error) for code in FULL):
             return True
         error = error.__cause__ or error.__context__
     return False

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 import yaml
 
-from t4dm.apps.resume import resumed
+from t4dm.apps.resume import filed_under, resumed
 from t4dm.apps.train import RunResult, train
 from t4dm.config import compose
-from t4dm.errors import DevicesError, ResumeMismatchError, RunFolderError
+from t4dm.errors import DevicesError, NoGpuError, ResumeMismatchError, RunFolderError
 from t4dm.persistence.recovery import find_bundles
 from t4dm.t4dx import T4DX
 from t4dm.training.run_record import read_config, read_run
@@ -140,6 +141,13 @@ def test_a_resume_keeps_what_the_run_had_when_a_default_has_changed(
     assert resumed(copy, [], output=str(tmp_path / "new"))[0]["model"]["new"] == 1
 
 
+def test_a_resumed_run_is_filed_with_its_experiment(done: RunResult, tmp_path: Path) -> None:
+    typed = f"resume={done.folder}"
+    assert filed_under([typed, "trainer.max_epochs=2"]) == ["name='smoke'"]
+    assert filed_under([typed, "name=other"]) == []
+    assert filed_under(["experiment=smoke"]) == filed_under([f"resume={tmp_path}"]) == []
+
+
 def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"t4dm runs ls"):
         train(compose("train", [f"resume={tmp_path}"], output=tmp_path / "new"))
@@ -152,4 +160,11 @@ def test_a_second_device_is_refused_before_anything_is_written(
 ) -> None:
     with pytest.raises(DevicesError, match=r"set trainer\.devices=1"):
         train(compose("train", [*tiny, f"trainer.devices={devices}"], output=tmp_path / "run"))
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+    with pytest.raises(NoGpuError, match=r"set trainer=cpu model\.backbone\.device=cpu$"):
+        train(compose("train", ["experiment=recall_qwen05b"], output=tmp_path / "run"))
     assert not (tmp_path / "run").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 
 import pytest
 import torch
@@ -32,6 +33,20 @@ def test_a_hub_model_without_network_is_one_line_with_the_fix() -> None:
     assert "\n" not in str(caught.value)
     assert str(caught.value).endswith("run with: model=tiny")
     assert "060db6499f32" in str(caught.value)
+
+
+def test_without_network_the_hub_is_asked_once_and_says_nothing(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    with socket.socket() as nobody:  # a port that is bound and does not listen refuses at once
+        nobody.bind(("127.0.0.1", 0))
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+        monkeypatch.setattr(
+            "huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        )
+        with pytest.raises(BackboneUnavailableError):
+            load_backbone("Qwen/Qwen2.5-0.5B", revision="060db6499f32faf8b98477b0a26969ef7d8b9987")
+    assert capfd.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("layer", [0, 4, -1])

@@ -73,6 +73,7 @@ def go_on(tmp_path: Path, stopped: Path) -> Path:
     assert [line for line in said.splitlines() if not line.startswith("night ")] == []
     run = next(root.rglob("run.json")).parent
     assert read_run(run)["parent"] == str(stopped)
+    assert run.parent.name == "smoke"  # filed with the experiment
     peak = json.loads((run / "summary.json").read_text(encoding="utf-8"))["peak_memory_mib"]
     assert estimate(read_config(run)).memory >= peak * 2**20  # what the doctor says; alone in its process
     return run

@@ -13,6 +13,7 @@ Cli = Callable[..., tuple[int, str, str]]
 README = Path(__file__).resolve().parents[2] / "README.md"
 CUT = ["debug=fast", "model.stack.width=32", "model.stack.blocks=1"]
 """What makes a training last a second or two; the rest is what the README says."""
+SHIPPED = ["model/backbone=tiny", "model.memory_lm.insert_at=2", "trainer=cpu"]
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 
@@ -25,7 +26,7 @@ def shown() -> list[list[str]]:
 
 
 def newest_run(root: Path) -> Path:
-    return max(root.rglob("run.json"), key=lambda path: path.stat().st_mtime).parent
+    return max((root / "outputs/train").rglob("run.json"), key=lambda path: path.stat().st_mtime).parent
 
 
 def small(command: list[str]) -> list[str]:
@@ -33,7 +34,7 @@ def small(command: list[str]) -> list[str]:
     if command[0] != "train" or "resume=RUN" in command:
         return command
     exam = [] if "data=text" in command else ["exam.recall.episodes=2"]
-    shipped = ["model/backbone=tiny"] if "experiment=recall_qwen05b" in command else []
+    shipped = SHIPPED if "experiment=recall_qwen05b" in command else []
     return [*command, *CUT, *exam, *shipped]
 
 
@@ -55,5 +56,5 @@ def test_the_commands_of_the_readme_run_one_after_the_other(
         code, out, err = t4dm(*words)
         assert code == 0, (words, err)
         assert out
-    sweep = [path.parent for path in (tmp_path / "outputs").rglob("run.json")]
+    sweep = [path.parent for path in (tmp_path / "outputs/train").rglob("run.json")]
     assert len(sweep) == 2 + 8 + 1  # two trainings, the sweep, the resumed run

@@ -94,16 +94,24 @@ ROOM = 60_000  # bytes: some of the 18 memories that the run would write
 
 
 def fill_up(disk: pytest.MonkeyPatch, *, room: int) -> None:
-    """Let the disk take `room` bytes of the store and no more; `os.write` is how the store writes."""
-    write, left = os.write, [room]
+    """Let the disk, of a kind that allocates nothing ahead, take `room` bytes of the store and no more."""
+    left = [room]
 
-    def checked(fd: int, data: bytes) -> int:
-        left[0] -= len(data)
-        if left[0] < 0:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-        return write(fd, data)
+    def checked(write: Callable[..., int]) -> Callable[..., int]:
+        def limited(fd: int, data: bytes, *at: int) -> int:
+            left[0] -= len(data)
+            if left[0] < 0:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return write(fd, data, *at)
 
-    disk.setattr(os, "write", checked)
+        return limited
+
+    def unable(fd: int, start: int, size: int) -> None:
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    disk.setattr(os, "write", checked(os.write))
+    disk.setattr(os, "pwrite", checked(os.pwrite))
+    disk.setattr(os, "posix_fallocate", unable)
 
 
 def test_a_store_locked_by_another_process(t4dm: Cli, store: Path) -> None:
@@ -138,7 +146,7 @@ def test_a_store_of_a_newer_format(t4dm: Cli, store: Path, verb: list[str]) -> N
     before = contents(store)
     line = one_line(t4dm(*verb, f"storage.folder={store}" if verb[0] == "train" else store))
     assert line == (
-        f"the store {store}/MANIFEST-{1:020d} has format 2, this version reads up to 1; "
+        f"the store {store}/MANIFEST-{1:020d} has format 3, this version reads format 2; "
         "install a newer one: pip install -U t4dm"
     )
     after = contents(store)

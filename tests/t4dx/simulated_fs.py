@@ -277,8 +277,9 @@ def _kept_file(file, mode, rng):
 
 
 def _torn(file, rng):
-    """Any subset of the unsynced 64-byte blocks is on the disk; the others hold what was synced there, or zeros
-    where nothing was: space that was allocated, or a file that grew. The size may be the old, the new, or between.
+    """Any subset of the unsynced 64-byte blocks is on the disk; the others hold what was synced there, or
+    zeros where nothing was: space that was allocated, or a file that grew. The size may be the old, the new,
+    or between.
     """
     now, then = bytes(file.data), file.synced
     if now == then:
