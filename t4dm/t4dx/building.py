@@ -21,6 +21,7 @@ from t4dm.t4dx.segment import VECTORS, Segment
 from t4dm.t4dx.tables import EDGE_COLUMNS, ITEM_COLUMNS, Ragged, View
 
 _CHUNK: Final = 4 << 20  # bytes of vectors in memory at once
+_STEP: Final = 1 << 18  # bytes of text moved at once
 Codes = NDArray[np.int32]
 
 
@@ -71,11 +72,7 @@ def concat(arrays: list[Array], kind: Any) -> Array:
 
 def gather(source: Ragged, rows: Rows) -> Ragged:
     """Some of the strings, in a new order."""
-    lengths = np.diff(source.ends)[rows]
-    ends = np.zeros(len(rows) + 1, np.int64)
-    np.cumsum(lengths, out=ends[1:])
-    shift = np.repeat(source.ends[:-1][rows] - ends[:-1], lengths)
-    return Ragged(source.blob[shift + np.arange(ends[-1])], ends)
+    return _windows(source.blob, source.ends[:-1][rows], np.diff(source.ends)[rows])
 
 
 def joined(parts: list[Ragged]) -> Ragged:
@@ -189,9 +186,21 @@ def _texts(view: View, rows: Rows) -> Ragged:
 
 
 def _windows(blob: NDArray[np.uint8], starts: Array, lengths: Array) -> Ragged:
+    """Slices of a blob one after the other, moved in steps, so that no other thread waits for long."""
     ends = np.zeros(len(starts) + 1, np.int64)
     np.cumsum(lengths, out=ends[1:])
-    return Ragged(blob[np.repeat(starts - ends[:-1], lengths) + np.arange(ends[-1])], ends)
+    total, moved = int(ends[-1]), np.empty(int(ends[-1]), np.uint8)
+    if len(starts) and bool((starts[1:] == starts[:-1] + lengths[:-1]).all()):
+        moved[:] = blob[starts[0] : starts[0] + total]
+        return Ragged(moved, ends)
+    shift = starts - ends[:-1]
+    cuts = np.unique(np.append(np.searchsorted(ends, np.arange(0, total, _STEP)), len(starts))).tolist()
+    for first, last in pairwise([0, *cuts]):
+        lo, hi = int(ends[first]), int(ends[last])
+        places = np.repeat(shift[first:last], lengths[first:last])
+        places += np.arange(lo, hi)
+        np.take(blob, places, out=moved[lo:hi], mode="clip")  # all are in range: no copy to be checked
+    return Ragged(moved, ends)
 
 
 def _session_files(parts: list[_Living], order: Rows) -> Files:

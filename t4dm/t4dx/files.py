@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from t4dm.t4dx.fs import FileSystem
 from t4dm.t4dx.manifest import FileEntry, SegmentEntry, segment_folder
 from t4dm.t4dx.segment import column_of, is_large
 from t4dm.t4dx.types import Lsn
+
+_PIECE: Final = 4 << 20  # bytes written at once
 
 
 def go_on() -> None:
@@ -76,24 +79,38 @@ def _write(
     pulse: Callable[[], None] = go_on,
 ) -> tuple[FileEntry, Array | None]:
     pulse()
-    whole = not isinstance(column, Chunks)
-    data = npy_bytes(column) if whole else npy_header(column.dtype, column.shape)  # type: ignore[arg-type]
+    pieces = _pieces(column)
+    data = next(pieces)
     fs.write_new(path, data)
     size, crc, sums = len(data), zlib.crc32(data), _Sums(large)
     sums.add(data)
-    if isinstance(column, Chunks):
-        file = fs.append_to(path)
-        try:
-            for chunk in column:
-                data = chunk.tobytes()
-                file.write(data, size)
-                size, crc = size + len(data), zlib.crc32(data, crc)
-                sums.add(data)
-                pulse()
-        finally:
+    file = None
+    try:
+        for data in pieces:
+            pulse()
+            file = file or fs.append_to(path)
+            file.write(data, size)
+            size, crc = size + len(data), zlib.crc32(data, crc)
+            sums.add(data)
+    finally:
+        if file is not None:
             file.close()
     fs.sync_file(path)
     return FileEntry(path.rsplit("/", 1)[1], size, crc), sums.table() if large else None
+
+
+def _pieces(column: Array | Chunks) -> Iterator[bytes]:
+    """The bytes of a .npy file, in one piece if it is small: nothing that takes long is done at once."""
+    if not isinstance(column, Chunks) and column.nbytes <= _PIECE:
+        yield npy_bytes(column)
+        return
+    yield npy_header(column.dtype, column.shape)
+    if isinstance(column, Chunks):
+        yield from (chunk.tobytes() for chunk in column)
+    else:
+        flat = column.reshape(-1).view(np.uint8)
+        for start in range(0, len(flat), _PIECE):
+            yield flat[start : start + _PIECE].tobytes()
 
 
 class _Sums:
