@@ -261,11 +261,11 @@ def columns_that_changed(view: View, folded: int) -> Mapping[str, Array]:
         for name, column in columns.items():
             size = view.n if kind == "item" else view.m
             values = view.items[name] if kind == "item" else view.edges[name]
-            if column.patched(folded) or (
+            if column.patched(folded, view.lsn) or (
                 name == "weight" and (values is not column.base or column.upto > folded)
             ):
                 changed[f"{kind}_{name}"] = np.ascontiguousarray(values[:size])
-    if part.metas.patched(folded):
+    if part.metas.patched(folded, view.lsn):
         pairs = sorted(view.metas.items())
         changed["metas"] = np.frombuffer(msgpack.packb(pairs, use_bin_type=True), np.uint8)
     return changed

@@ -179,10 +179,10 @@ class Column:
             found = Entries(rows + found.rows, values + found.values, seqs + found.seqs)
         return found
 
-    def patched(self, since: Lsn) -> int:
-        """About how many rows have a patch newer than an LSN."""
+    def patched(self, since: Lsn, upto: Lsn) -> int:
+        """About how many rows have a patch in (since, upto]."""
         taken = 0 if self.stamps is None or since >= self.upto else int((self.stamps > since).sum())
-        return taken + len(self.log.values) - self.log.count(since)
+        return taken + self.log.count(upto) - self.log.count(since)
 
     def over(self, base: Array) -> Column:
         """The same patches over a longer base."""
@@ -235,10 +235,10 @@ class Metas:
             [seq for *_, seq in old] + found.seqs,
         )
 
-    def patched(self, since: Lsn) -> int:
-        """About how many rows were replaced after an LSN."""
+    def patched(self, since: Lsn, upto: Lsn) -> int:
+        """About how many rows were replaced in (since, upto]."""
         taken = sum(seq > since for _, seq in self.taken.values()) if since < self.upto else 0
-        return taken + len(self.log.values) - self.log.count(since)
+        return taken + self.log.count(upto) - self.log.count(since)
 
     def folded(self, lsn: Lsn) -> dict[int, tuple[bytes, Lsn]]:
         """All replacements up to an LSN, with their LSNs."""

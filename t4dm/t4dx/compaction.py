@@ -107,7 +107,7 @@ def run(
         if any(view.items["alive"].any() or view.edges["alive"].any() for view in views):
             made = building.build(views)
             entries = (files.write_segment(fs, folder, number, made, folded=pin.lsn, pulse=pulse),)
-            draft = segment.load(fs, folder, entries[0])
+            draft = segment.load(fs, folder, entries[0], fresh=True)
         size = sum(files.written(entry.files) for entry in entries)
     else:
         entries, size = _new_columns(fs, folder, pin, pairs, number=number, pulse=pulse)
@@ -166,11 +166,11 @@ def _shape(draft: Draft, view: View) -> Shape:
     part, folded, entries, columns = draft.part, draft.folded, 0, 0
     for size, fields in ((view.n, part.items), (view.m, part.edges)):
         for name, column in fields.items():
-            patched = column.patched(folded)
+            patched = column.patched(folded, view.lsn)
             if patched or (name == "weight" and column.upto > folded):
                 entries += patched * deltas.ENTRY_BYTES
                 columns += size * (1 if name in ("alive", "type") else 8)
-    replaced = part.metas.patched(folded) * deltas.ENTRY_BYTES
+    replaced = part.metas.patched(folded, view.lsn) * deltas.ENTRY_BYTES
     dead = (
         view.n + view.m - int(view.items["alive"][: view.n].sum()) - int(view.edges["alive"][: view.m].sum())
     )

@@ -28,7 +28,7 @@ class Amid:
         fs: its disk.
         act: what the others do; it must not flush where a flush is running.
         rng: which places.
-        chance: of each call to the disk; the moment before the swap has one of two.
+        chance: of each call to the disk; the moment before the swap has more.
     """
 
     def __init__(
@@ -41,7 +41,7 @@ class Amid:
         chance: float = 0.08,
     ) -> None:
         self._upkeep, self._fs, self._act, self._rng, self._chance = store._upkeep, fs, act, rng, chance
-        self._inside, self.acts = False, 0
+        self._inside, self.acts, self._moments = False, 0, 2
 
     def __enter__(self) -> Amid:
         self._kept = self._fs.before, self._upkeep._threads
@@ -52,7 +52,9 @@ class Amid:
 
         def caught_up(*args: Any) -> int:
             reached: int = catch_up(*args)
-            self._maybe(0.5)
+            if self._moments > 0:
+                self._moments -= 1
+                self._maybe(0.7, most=MOST + 2)
             return reached
 
         self._upkeep._catch_up = caught_up
@@ -68,8 +70,8 @@ class Amid:
         if what.startswith(MAKING) and any(mark in what for mark in NEW):
             self._maybe(self._chance)
 
-    def _maybe(self, chance: float) -> None:
-        if not self._inside and self.acts < MOST and self._rng.random() < chance:
+    def _maybe(self, chance: float, *, most: int = MOST) -> None:
+        if not self._inside and self.acts < most and self._rng.random() < chance:
             self._inside = True
             self.acts += 1
             try:
