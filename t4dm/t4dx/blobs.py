@@ -32,13 +32,16 @@ class Blob:
         path: for messages.
         mapped: the bytes.
         sums: reads the table of CRC32s, one for each BLOCK bytes of the file.
+        fresh: whether the file has just been written by this process, and needs no check.
     """
 
-    def __init__(self, path: str, mapped: NDArray[np.uint8], sums: Callable[[], Array]) -> None:
+    def __init__(
+        self, path: str, mapped: NDArray[np.uint8], sums: Callable[[], Array], *, fresh: bool = False
+    ) -> None:
         self._path, self._data, self._sums = path, mapped, sums
         self._table: Array | None = None
         self._seen = bytearray(-(-len(mapped) // BLOCK))
-        self._all = False
+        self._all = fresh
         self._array: Array | None = None
         self._row = 0
         self._start = 0
@@ -60,7 +63,8 @@ class Blob:
 
     def _parsed(self) -> Array:
         if self._array is None:
-            self._check(0, min(_HEADER, len(self._data)))
+            if not self._all:
+                self._check(0, min(_HEADER, len(self._data)))
             column, self._start = parse(self._data.data)
             self._row = column.strides[0]
             self._array = column

@@ -64,7 +64,7 @@ def write(
     if any(_lives(view) for view in views):
         made = building.build(views)
         entry = files.write_segment(fs, folder, number, made, folded=pin.lsn, pulse=pulse)
-        draft = segment.load(fs, folder, entry)
+        draft = segment.load(fs, folder, entry, fresh=True)
     replaced = old.deltas if len(old.deltas) >= max_deltas else ()
     since = 0 if replaced else old.flushed_lsn
     content = deltas.collect(
