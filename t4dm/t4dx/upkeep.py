@@ -29,6 +29,7 @@ from t4dm.t4dx.types import Options
 RETRY: Final = 1.0
 """Seconds until a thread tries again after a failure."""
 _MAX_RULES: Final = 64  # since the last flush: a look at a weight goes through them
+_NEAR: Final = 0.75  # of a threshold
 _DELAY: Final = 0.001  # seconds that a write is delayed when as many memtables wait as may
 
 
@@ -69,7 +70,7 @@ class Upkeep:
         self.structure, self._flushing, self._compacting = (threading.RLock() for _ in range(3))
         self._ids, self._busy = engine.current().next_file_id, set[int]()
         self._room = threading.Condition()
-        self.error, self._threshold = "", options.memtable_items
+        self.error, self._threshold, self._near = "", options.memtable_items, False
         self.stall_seconds = self.longest_stall = self.longest_swap = 0.0
         self.bytes_written = dict.fromkeys(("segments", "merges", "columns", "deltas"), 0)
         self._stop = threading.Event()
@@ -79,12 +80,17 @@ class Upkeep:
             self._start()
 
     def after_write(self) -> None:
-        """Under the writer's lock: freeze the memtable where a threshold was passed."""
+        """Under the writer's lock: freeze the memtable where a threshold was passed. Shortly before that a
+        thread makes the next log, so that the writer need not.
+        """
         state, options = self._state, self._options
-        rows = state.front.n + state.front.m
+        rows, size = state.front.n + state.front.m, self._journal.size
+        if not self._near and (rows >= _NEAR * self._threshold or size >= _NEAR * options.memtable_bytes):
+            self._near = True
+            self._nudge("flush")
         if (
             rows >= self._threshold
-            or self._journal.size >= options.memtable_bytes
+            or size >= options.memtable_bytes
             or state.rules.count(state.front.folded) >= _MAX_RULES
         ):
             try:
@@ -102,6 +108,7 @@ class Upkeep:
         last = state.frozen[0].lsn if state.frozen else self._engine.current().flushed_lsn
         if state.lsn > last:
             state.freeze(self._journal.rotate())
+            self._near = False
             self._engine.publish()
 
     def throttle(self) -> None:
@@ -324,9 +331,9 @@ class Upkeep:
 
     def _flush_quietly(self) -> bool:
         """Whether to try again later."""
-        if not self._state.frozen:
-            return False
-        return self._quietly(self.flush)
+        if self._near:
+            self._quietly(self._journal.prepare)
+        return bool(self._state.frozen) and self._quietly(self.flush)
 
     def _compact_quietly(self) -> bool:
         return self._quietly(lambda: self.compact(full=False))

@@ -300,3 +300,14 @@ def test_a_merge_of_several_collections_and_replaced_metadata_keeps_all_of_it() 
     assert store.get("a1").metadata == {"long": "x" * 100}
     assert store.get("b6").vector.tolist() == [6.0, 1.0, 2.0]
     assert digest(fresh(fs.after_crash("all"))) == before
+
+
+def test_the_next_log_is_made_before_the_writer_needs_it(tmp_path: Path) -> None:
+    with T4DX.open(tmp_path / "s", dim=2, options=Options(durability="os", memtable_items=8)) as store:
+        for n in range(6):
+            store.insert(Item(id=f"{n}"))
+        until(lambda: len(list((tmp_path / "s").glob("wal-*"))) == 2)
+        for n in range(6, 10):
+            store.insert(Item(id=f"{n}"))
+        until(lambda: store.stats()["segments"] == 1)
+        assert store.count() == 10
