@@ -239,9 +239,15 @@ class Upkeep:
     def _carry(
         self, new: Draft | None, olds: list[Draft], pin: Pin, *, since: int, upto: int | None = None
     ) -> None:
-        if new is not None:
-            now = pin._replace(tombstones=self._state.tombstones, rules=self._state.rules)
-            compaction.carry(new, olds, now, since=since, upto=self._state.lsn if upto is None else upto)
+        if new is None:
+            return
+        state = self._state
+        now = pin._replace(tombstones=state.tombstones, rules=state.rules)
+        last = state.lsn if upto is None else upto
+        # not only the newest of each: the next flush asks for what was there at the end of its memtable
+        for mark in (*sorted(frozen.lsn for frozen in list(state.frozen) if since < frozen.lsn < last), last):
+            compaction.carry(new, olds, now, since=since, upto=mark)
+            since = mark
 
     def _pin_frozen(self) -> Pin:
         with self.structure, self._lock:
