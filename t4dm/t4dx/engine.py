@@ -12,13 +12,12 @@ import contextlib
 import os
 import threading
 import time
-import weakref
 from collections.abc import Callable, Iterator
 from types import TracebackType
-from typing import Any, Final, Self, final
+from typing import Any, Self, final
 
 from t4dm import errors
-from t4dm.t4dx import backup, beside, door, manifest, opening, ops, recovery, verify
+from t4dm.t4dx import backup, beside, door, figures, forks, manifest, opening, ops, recovery, verify
 from t4dm.t4dx.checks import Plan
 from t4dm.t4dx.fs import FULL, FileSystem, Lock, OsFileSystem
 from t4dm.t4dx.journal import LEVELS, Journal
@@ -120,7 +119,7 @@ class T4DX(Reader, Writes):
             self._journal = opening.open_journal(fs, folder, found, self._recovered, options, seal)
             self._register_asked()
             self._upkeep = self._start_upkeep(self._journal)
-        _LIVE.add(self)
+        forks.watch(self)
 
     def refresh(self) -> Lsn:
         """Bring a store that was opened for reading to the present of its writer; returns its LSN.
@@ -239,30 +238,11 @@ class T4DX(Reader, Writes):
             return verify.verify_store(self._fs, self._folder, level, live=self._present(), seal=self._seal)
 
     def stats(self) -> dict[str, Any]:
-        """Counts, bytes on disk and LSNs."""
-        version, found = self._present(), self._manifest
-        files = sum(manifest.named_files(found).values())
-        journal = self._journal
-        log = journal.used if journal is not None else sum(self._recovered.tail.used.values())
-        return {
-            "items": sum(len(view.visible_items(None)) for view in version.views),
-            "edges": sum(len(view.visible_edges(None)) for view in version.views),
-            "item_rows": sum(view.n for view in version.views),
-            "edge_rows": sum(view.m for view in version.views),
-            "memtable_items": version.views[0].n,
-            "segments": len(found.segments),
-            "deltas": len(found.deltas),
-            "bytes": files + log,
-            "undo_bytes": self._state.undo.size,
-            "wal_bytes": log,
-            "lsn": version.lsn,
-            "durable_lsn": journal.durable if journal is not None else version.lsn,
-            "flushed_lsn": found.flushed_lsn,
-            "manifest": found.version,
-            "torn_bytes": self._recovered.tail.torn,
-            **self._upkeep_stats(),
-            "poisoned": journal.poison if journal is not None else "",
-        }
+        """Counts, bytes on disk and LSNs; what waits, and how long writers did."""
+        version = self._present()
+        return figures.collect(
+            version, self._manifest, self._state, self._recovered.tail, self._journal, self._upkeep
+        )
 
     @property
     def dim(self) -> int:
@@ -294,6 +274,13 @@ class T4DX(Reader, Writes):
             finally:
                 if self._file_lock is not None:
                     self._file_lock.release()
+
+    def abandon(self) -> None:
+        """In a forked child: keep neither the parent's lock alive, nor its log open."""
+        if self._file_lock is not None:
+            self._file_lock.abandon()
+        if self._journal is not None:
+            self._journal.abandon()
 
     def __enter__(self) -> Self:
         return self
@@ -388,17 +375,6 @@ class T4DX(Reader, Writes):
             background=isinstance(self._fs, OsFileSystem) if chosen is None else chosen,
         )
 
-    def _upkeep_stats(self) -> dict[str, Any]:
-        upkeep = self._upkeep
-        return {
-            "frozen": len(self._state.frozen),
-            "flush_error": upkeep.error if upkeep is not None else "",
-            "stall_seconds": upkeep.stall_seconds if upkeep is not None else 0.0,
-            "longest_stall": upkeep.longest_stall if upkeep is not None else 0.0,
-            "longest_swap": upkeep.longest_swap if upkeep is not None else 0.0,
-            "bytes_written": dict(upkeep.bytes_written) if upkeep is not None else {},
-        }
-
     @contextlib.contextmanager
     def _structuring(self) -> Iterator[Journal]:
         """While the manifest and the files it names must not change but by the caller."""
@@ -439,19 +415,3 @@ class T4DX(Reader, Writes):
             for name in fresh:
                 self._types.register(name)
             recovery.sweep(self._fs, self._folder, self._manifest)
-
-
-_LIVE: Final[weakref.WeakSet[T4DX]] = weakref.WeakSet()
-
-
-def _abandon_in_child() -> None:
-    """A child must not keep the parent's lock alive, nor write to its log."""
-    for store in list(_LIVE):
-        if store._file_lock is not None:
-            store._file_lock.abandon()
-        if store._journal is not None:
-            store._journal.abandon()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_abandon_in_child)

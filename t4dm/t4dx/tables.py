@@ -9,9 +9,8 @@ part and two numbers, the LSN and the count of rows, and costs nothing to make.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple, final
+from typing import Any, Final, final
 
 import msgpack
 import numpy as np
@@ -22,7 +21,9 @@ from t4dm.t4dx.columns import Column, Metas
 from t4dm.t4dx.columns import Rows as Rows
 from t4dm.t4dx.registry import Collections, EdgeTypes
 from t4dm.t4dx.rules import Rules, scaled, scaled_one
-from t4dm.t4dx.types import ITEM_TYPES, AsOf, Edge, Float32s, Item, Lsn
+from t4dm.t4dx.sources import Ragged as Ragged
+from t4dm.t4dx.sources import Source as Source
+from t4dm.t4dx.types import ITEM_TYPES, AsOf, Edge, Item, Lsn
 
 ITEM_COLUMNS: Final[dict[str, str]] = {
     "seq": "u8",
@@ -52,87 +53,6 @@ EDGE_COLUMNS: Final[dict[str, str]] = {
     "alive": "?",
 }
 NO_ROWS: Final[Rows] = np.zeros(0, np.int64)
-
-
-class Ragged(NamedTuple):
-    """Byte strings one after the other: string i is blob[ends[i]:ends[i + 1]]."""
-
-    blob: NDArray[np.uint8]
-    ends: NDArray[np.int64]
-
-
-class Source(ABC):
-    """Rows of items and edges with their ids and texts; what a row says never changes here."""
-
-    session_names: list[str]
-
-    @abstractmethod
-    def vectors(self, collection: int) -> Float32s:
-        """Vectors [n, D] of a collection, by its code; the column `vec_row` points into them."""
-
-    @abstractmethod
-    def vector(self, collection: int, place: int) -> Float32s:
-        """One vector [D], without a look at the others."""
-
-    @abstractmethod
-    def rows_of(self, item_id: str) -> Sequence[int]:
-        """Item rows of an id, oldest first."""
-
-    @abstractmethod
-    def id_at(self, row: int) -> str:
-        """Id of an item row."""
-
-    @abstractmethod
-    def text_at(self, row: int) -> tuple[str, bytes]:
-        """Content and packed metadata of an item row."""
-
-    @abstractmethod
-    def session_code(self, session: str) -> int:
-        """Code of a session, -1 where no row has it."""
-
-    @abstractmethod
-    def edge_rows(self, item_id: str, *, incoming: bool) -> Sequence[int]:
-        """Edge rows that start (or end) at an id, oldest first."""
-
-    @abstractmethod
-    def edges_between(self, source: str, target: str) -> Sequence[int]:
-        """Edge rows from one id to another, of all types and versions."""
-
-    @abstractmethod
-    def edge_ends(self, row: int) -> tuple[str, str]:
-        """Source and target of an edge row."""
-
-    @abstractmethod
-    def edge_text(self, row: int) -> bytes:
-        """Packed properties of an edge row."""
-
-    @abstractmethod
-    def code_of(self, item_id: str) -> int:
-        """The code of an id in this source, -1 where it does not occur."""
-
-    @abstractmethod
-    def label(self, code: int) -> str:
-        """The id of a code."""
-
-    @abstractmethod
-    def names(self) -> Ragged:
-        """All ids in the order of their codes."""
-
-    @abstractmethod
-    def item_codes(self, n: int) -> NDArray[np.int32]:
-        """The code of each of the first n item rows."""
-
-    @abstractmethod
-    def edge_codes(self, m: int | None = None) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """The codes of source and target of each of the first m edge rows, None for all."""
-
-    @abstractmethod
-    def texts(self, n: int) -> Ragged:
-        """Content and packed metadata of the first n item rows, two strings for each."""
-
-    @abstractmethod
-    def props(self, m: int) -> Ragged:
-        """Packed properties of the first m edge rows."""
 
 
 @final

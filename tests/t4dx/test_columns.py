@@ -9,11 +9,12 @@ import pytest
 from simulated_fs import SimulatedFileSystem
 from store_model import Ticks
 
-from t4dm.t4dx import T4DX, Item, Options, deltas
+from t4dm.t4dx import T4DX, Edge, Item, Options, deltas
 from t4dm.t4dx.columns import Column, Metas
 from t4dm.t4dx.memtable import Memtable
 from t4dm.t4dx.registry import Collections, EdgeTypes
 from t4dm.t4dx.rules import Rules
+from t4dm.t4dx.sources import Source
 from t4dm.t4dx.types import Collection
 
 
@@ -115,3 +116,19 @@ def test_a_write_costs_the_same_in_a_large_store() -> None:
         store.insert(Item(id=f"x{n}"))
     assert store._cut.layout.parts == tuple(parts), "no column was copied, no part was replaced"
     assert all(column._made is None for part in parts for column in part.items.values())
+
+
+def test_both_kinds_of_source_answer_the_same_questions() -> None:
+    store = T4DX.open(
+        "store", dim=2, options=Options(durability="os"), clock=Ticks(), fs=SimulatedFileSystem()
+    )
+    store.insert_many([Item(id="a", content="text"), Item(id="b")], [Edge("a", "b", "CAUSES")])
+    memtable: Source = store._cut.layout.parts[0].source
+    store.flush()
+    segment: Source = store._cut.layout.parts[1].source
+    for source in (memtable, segment):
+        assert [source.id_at(row) for row in source.rows_of("a")] == ["a"]
+        assert source.text_at(0) == ("text", b"")
+        assert source.label(source.code_of("b")) == "b"
+        assert list(source.edges_between("a", "b")) == list(source.edge_rows("b", incoming=True)) == [0]
+        assert (source.rows_of("c"), source.code_of("c")) == ((), -1)

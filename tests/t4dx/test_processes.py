@@ -250,6 +250,7 @@ def test_a_reader_opens_again_and_again_while_files_come_and_go(tmp_path: Path, 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
 def test_a_handle_is_dead_in_a_fork_and_the_lock_stays_with_the_parent(tmp_path: Path) -> None:
+    """`forks` drops the descriptors in the child."""
     path = tmp_path / "store"
     with opened(path) as store:
         store.insert(Item(id="a"))

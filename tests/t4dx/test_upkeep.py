@@ -1,4 +1,6 @@
-"""Flush and compaction behind the writes: threads, swaps, column generations, pressure, full disks."""
+"""Flush and compaction behind the writes (`upkeep`): threads, swaps, column generations, pressure, full
+disks; what `figures` tell of it.
+"""
 
 from __future__ import annotations
 
@@ -311,3 +313,14 @@ def test_the_next_log_is_made_before_the_writer_needs_it(tmp_path: Path) -> None
             store.insert(Item(id=f"{n}"))
         until(lambda: store.stats()["segments"] == 1)
         assert store.count() == 10
+
+
+def test_a_store_opened_for_reading_tells_its_figures_without_a_journal() -> None:
+    fs = SimulatedFileSystem()
+    store = fresh(fs)
+    store.insert(Item(id="a"), [Edge("a", "b", "CAUSES")])
+    store.flush()
+    own, read = store.stats(), T4DX.open("store", read_only=True, fs=fs.after_crash("all")).stats()
+    assert set(read) == set(own)
+    changed = {name for name in own if own[name] != read[name]}
+    assert changed <= {"bytes_written", "longest_swap", "wal_bytes", "bytes"}
