@@ -162,6 +162,7 @@ class Journal:
             if self.durable < self._appended:
                 self._fdatasync()
             old, last = self.log, self._appended
+            mark = old.mark()
             try:
                 info = self._successor(old, last)
                 new = LogWriter.begin(self._fs, self.folder, info, self._seal)
@@ -169,8 +170,10 @@ class Journal:
                 raise self._failed(error) from error
             try:
                 self._end(old, last, info)
-            except BaseException:
+            except BaseException as error:
                 new.close()
+                if old.size != mark.size:  # the old log names a successor that nobody writes to
+                    self.poisoned(error)
                 raise
             self._older[old.info.file_id] = old.size
             self.log, self._spare, self._marked = new, 0, True

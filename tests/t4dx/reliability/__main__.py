@@ -20,6 +20,7 @@ def main() -> int:
     parser.add_argument("--tier", choices=("pr", "nightly"), default="pr")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--size", type=int, help="instead of the tier's")
+    parser.add_argument("--write", action="store_true", help="put the row of one test into the report")
     parser.add_argument("--case", help="replay one case")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--out", type=Path, default=Path("docs"), help="folder of the report")
@@ -40,7 +41,7 @@ def main() -> int:
         for failure in row.failures[:5]:
             print(f"  {failure.kind}: {failure.message}\n  again: {failure.command}", flush=True)
         found.append(row)
-    if not args.test:
+    if not args.test or args.write:
         report.write(found, tier=args.tier, folder=args.out)
     return int(any(row.failures for row in found))
 

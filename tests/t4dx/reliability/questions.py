@@ -188,7 +188,7 @@ def totals(world: World) -> None:
 def walks(
     there: dict[Key, Any], start: str, depth: int, direction: Any, kinds: Any
 ) -> list[tuple[tuple[str, ...], tuple[Key, ...]]]:
-    """Breadth first, heaviest edge first, then by type and node; each node once, the start not."""
+    """Breadth first, heaviest edge first, then by type and node, outgoing before incoming; each node once."""
     names = (kinds,) if isinstance(kinds, str) else kinds
     found, reached, frontier = [], {start}, [((start,), ())]
     for _ in range(depth):
@@ -199,10 +199,10 @@ def walks(
                 if names is not None and key[2] not in names:
                     continue
                 if direction is not IN and key[0] == nodes[-1]:
-                    steps.append((-edge.weight, key[2], key[1], key))
+                    steps.append((-edge.weight, key[2], key[1], False, key))
                 if direction is not OUT and key[1] == nodes[-1]:
-                    steps.append((-edge.weight, key[2], key[0], key))
-            for _, _, node, key in sorted(steps):
+                    steps.append((-edge.weight, key[2], key[0], True, key))
+            for _, _, node, _, key in sorted(steps):
                 if node not in reached:
                     reached.add(node)
                     following.append(((*nodes, node), (*path, key)))

@@ -66,18 +66,23 @@ HEAD = """# Reliability
 What the storage engine is put through, and what was found. Written by `make reliability`; every row repeats
 with its command, and every failure prints the command of the one case that shows it.
 
-| test | tried | lost | wrong | seed | seconds | command |
-| --- | ---: | ---: | ---: | ---: | ---: | --- |
 """
+TITLES = """| test | tried | lost | wrong | seed | seconds | command |
+| --- | ---: | ---: | ---: | ---: | ---: | --- |"""
 
 
 def write(found: list[Row], *, tier: str, folder: Path) -> None:
-    """Write both files."""
-    rows = [entry(row) for row in found]
-    made = {"tier": tier, "machine": machine(), "versions": versions(), "rows": rows}
+    """Write both files. The rows of a night take their places beside those of a change, which stay."""
+    path = folder / "reliability.json"
+    made = json.loads(path.read_text()) if path.exists() else {"rows": [], "nightly": []}
+    made |= {"machine": machine(), "versions": versions()}
+    name = "nightly" if tier == "nightly" else "rows"
+    fresh = {str(row.test): entry(row) for row in found}
+    known = {str(row["test"]): row for row in made[name]} | fresh
+    made[name] = [known[test] for test in TESTS if test in known]
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "reliability.json").write_text(json.dumps(made, indent=1) + "\n")
-    (folder / "reliability.md").write_text(page(rows, tier))
+    path.write_text(json.dumps(made, indent=1) + "\n")
+    (folder / "reliability.md").write_text(page(made["rows"], made["nightly"]))
 
 
 def entry(row: Row) -> dict[str, object]:
@@ -87,17 +92,28 @@ def entry(row: Row) -> dict[str, object]:
     return row.entry()
 
 
-def page(rows: list[dict[str, object]], tier: str) -> str:
+def page(rows: list[dict[str, object]], nightly: list[dict[str, object]]) -> str:
     """The page."""
+    told = [f"- **{name}**: {text}" for name, text in TESTS.items()]
+    about = f"On {machine()}; {', '.join(f'{k} {v}' for k, v in versions().items())}."
+    parts = [table(rows), "", about, "", "## By night", "", "The same with larger sizes."]
+    missing = [name for name in TESTS if name not in {row["test"] for row in nightly}]
+    if nightly:
+        parts += ["", table(nightly)]
+    if missing:
+        parts += ["", f"Not yet run at this size: {', '.join(missing)}."]
+    every = [*rows, *nightly]
+    failures = [f"- {text}" for row in every for text in row.get("failures", ())]  # type: ignore[attr-defined]
+    found = ["", "## What was found", "", *failures] if failures else []
+    return HEAD + "\n".join([*parts, "", "## What each does", "", *told, *found]).rstrip() + "\n"
+
+
+def table(rows: list[dict[str, object]]) -> str:
+    """Rows as a table, and how many mutants were noticed."""
     columns = ("test", "tried", "lost", "wrong", "seed", "seconds", "command")
     lines = ["| " + " | ".join(cell(row, name) for name in columns) + " |" for row in rows]
-    told = [f"- **{row['test']}**: {TESTS[str(row['test'])]}" for row in rows]
     killed = [f"{row['killed']} of {row['tried']} mutants were noticed." for row in rows if "killed" in row]
-    about = f"Tier `{tier}`, on {machine()}; {', '.join(f'{k} {v}' for k, v in versions().items())}."
-    failures = [f"- {text}" for row in rows for text in row.get("failures", ())]  # type: ignore[attr-defined]
-    found = ["## What was found", "", *failures, ""] if failures else []
-    body = [*lines, "", about, *killed, "", "## What each does", "", *told, "", *found]
-    return HEAD + "\n".join(body).rstrip() + "\n"
+    return "\n".join([TITLES, *lines, *(["", *killed] if killed else [])])
 
 
 def cell(row: dict[str, object], name: str) -> str:
