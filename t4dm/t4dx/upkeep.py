@@ -285,9 +285,14 @@ class Upkeep:
         """The writer's lock, for as long as a swap takes."""
         with self._lock:
             started = time.perf_counter()
-            yield self._state
-            self._state.forget_folded()
-            self._engine.publish()
+            try:
+                yield self._state
+                self._state.forget_folded()
+                self._engine.publish()
+            except (
+                BaseException
+            ) as error:  # the manifest is ahead of the state: only a reopen brings both together
+                raise self._journal.poisoned(error) from error
             self.longest_swap = max(self.longest_swap, time.perf_counter() - started)
 
     @contextlib.contextmanager
