@@ -134,7 +134,7 @@ class Upkeep:
 
     def settle_inline(self) -> None:
         """After a write, outside of the lock, where no threads do it: flush what is frozen, then compact."""
-        if self._state.frozen and not self._threads:
+        if self._state.frozen and not self._threads and not self._journal.poison:
             self._quietly(self.flush)  # the write itself is safe in the log
             if not self._state.frozen:
                 self._quietly(lambda: self.compact(full=False))

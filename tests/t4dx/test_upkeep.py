@@ -324,3 +324,27 @@ def test_a_store_opened_for_reading_tells_its_figures_without_a_journal() -> Non
     assert set(read) == set(own)
     changed = {name for name in own if own[name] != read[name]}
     assert changed <= {"bytes_written", "longest_swap", "wal_bytes", "bytes"}
+
+
+def test_a_swap_that_fails_stops_the_writes_and_keeps_the_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The manifest is committed by then: only a reopen brings files and memory together."""
+    fs = SimulatedFileSystem()
+    store = fresh(fs)
+    store.insert_many([Item(id="a"), Item(id="b")])
+    before = digest(store)
+
+    def fail(*_: object) -> None:
+        raise MemoryError("injected")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("t4dm.t4dx.state.State.forget_folded", fail)
+        with pytest.raises(errors.StorePoisonedError, match="injected"):
+            store.flush()
+    assert digest(store) == before
+    for write in (store.flush, store.compact, lambda: store.delete("a")):
+        with pytest.raises(errors.StorePoisonedError, match="open it again"):
+            write()
+    store.close()
+    with fresh(fs) as again:
+        assert digest(again) == before
+        assert again.stats()["segments"] == 1
