@@ -163,8 +163,10 @@ def test_a_second_device_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_refused_before_anything_is_loaded(tmp_path: Path) -> None:
+def test_a_gpu_that_is_not_there_is_refused_before_anything_is_loaded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)  # also where there is one
     with pytest.raises(NoGpuError, match=r"set trainer=cpu model\.backbone\.device=cpu$"):
         train(compose("train", ["experiment=recall_qwen05b"], output=tmp_path / "run"))
     assert not (tmp_path / "run").exists()
