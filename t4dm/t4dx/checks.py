@@ -4,8 +4,9 @@ can fail.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Final
+from typing import Any, Final
 
 from t4dm.errors import EdgeError, EdgeNotFoundError, ItemError, ItemNotFoundError, TransactionError
 from t4dm.t4dx import resolving
@@ -25,11 +26,12 @@ from t4dm.t4dx.requests import Invalidate, MapWhere, Named, Request, ScaleWhere,
 from t4dm.t4dx.state import State
 
 Key = tuple[str, str, str]
-_PLAIN: Final = (SetField, InsertItems, MapEdges, InsertEdges, MapField, DeleteItems, CloseItems, DeleteEdges)
 
 
 class Plan:
     """Resolves the requests of one commit in order, each seeing what the earlier ones will have done."""
+
+    __slots__ = ("_edges", "_gone", "_homes", "_items", "_state")
 
     def __init__(self, state: State) -> None:
         self._state = state
@@ -46,8 +48,8 @@ class Plan:
         return [resolving.remember(self._state, head, ops), *ops] if isinstance(head, Named) else ops
 
     def _resolve(self, request: Request, before: list[Op]) -> list[Op]:
-        if isinstance(request, _PLAIN):
-            return [self._check(request)]
+        if (check := _CHECKS.get(type(request))) is not None:
+            return [check(self, request)]
         match request:
             case ScaleWhere():
                 return resolving.scale(self._state, request, before)
@@ -55,45 +57,47 @@ class Plan:
                 return resolving.map_weights(self._state, request, before)
             case Supersede():
                 made = resolving.supersede(self._state, request, before)
-                return [self._check(op) for op in made]
+                return [op for new in made for op in self._resolve(new, before)]
             case UndoOf():
                 return resolving.undo(self._state, request, before)
+            case Invalidate():
+                return resolving.invalidate(self._state, request, before)
             case Named():
                 raise TransactionError(
                     "a transaction has one id; open it once: with store.transaction(id=...)"
                 )
-            case Invalidate():
-                return resolving.invalidate(self._state, request, before)
-        return [self._check(request)]
+        return [request]
 
-    def _check(self, request: Op) -> Op:
-        match request:
-            case InsertItems():
-                self._check_home(request)
-                self._items.update(dict.fromkeys(request.ids, True))
-            case InsertEdges():
-                keys = zip(request.sources, request.targets, request.types, strict=True)
-                self._edges.update(dict.fromkeys(keys, True))
-            case SetField() | MapField():
-                self._need_items(request.ids)
-            case DeleteItems() | CloseItems():
-                self._need_items(request.ids)
-                self._items.update(dict.fromkeys(request.ids, False))
-                if isinstance(request, DeleteItems):
-                    self._drop_edges(set(request.ids))
-            case MapEdges():
-                return self._map_edges(request)
-            case DeleteEdges():
-                keys = zip(request.sources, request.targets, request.types, strict=True)
-                for key in keys:
-                    self._need_edge(key)
-                    self._edges[key] = False
+    def _insert_items(self, request: InsertItems) -> Op:
+        if len(self._state.collections.rows) > 1:
+            self._check_home(request)
+        self._items.update(dict.fromkeys(request.ids, True))
+        return request
+
+    def _insert_edges(self, request: InsertEdges) -> Op:
+        keys = zip(request.sources, request.targets, request.types, strict=True)
+        self._edges.update(dict.fromkeys(keys, True))
+        return request
+
+    def _change_items(self, request: SetField | MapField) -> Op:
+        self._need_items(request.ids)
+        return request
+
+    def _end_items(self, request: DeleteItems | CloseItems) -> Op:
+        self._need_items(request.ids)
+        self._items.update(dict.fromkeys(request.ids, False))
+        if isinstance(request, DeleteItems):
+            self._drop_edges(set(request.ids))
+        return request
+
+    def _delete_edges(self, request: DeleteEdges) -> Op:
+        for key in zip(request.sources, request.targets, request.types, strict=True):
+            self._need_edge(key)
+            self._edges[key] = False
         return request
 
     def _check_home(self, request: InsertItems) -> None:
         """An id lives in one collection: its new version cannot be elsewhere."""
-        if len(self._state.collections.rows) == 1:
-            return
         for item_id in request.ids:
             home = self._homes.get(item_id) if self._items.get(item_id) else None
             if item_id not in self._items and (found := self._state.find_item(item_id)) is not None:
@@ -132,7 +136,7 @@ class Plan:
         self._gone |= ids
         self._edges = {k: v and not ids & {k[0], k[1]} for k, v in self._edges.items()}
 
-    def _map_edges(self, request: MapEdges) -> MapEdges:
+    def _map_edges(self, request: MapEdges) -> Op:
         names = list(request.types)
         for place, (source, target, name) in enumerate(
             zip(request.sources, request.targets, names, strict=True)
@@ -152,3 +156,15 @@ class Plan:
                 f"{source!r} -> {target!r} is joined by {', '.join(found)}; say which: edge_type={found[0]!r}"
             )
         return found[0]
+
+
+_CHECKS: Final[dict[type[Any], Callable[[Plan, Any], Op]]] = {
+    InsertItems: Plan._insert_items,
+    InsertEdges: Plan._insert_edges,
+    SetField: Plan._change_items,
+    MapField: Plan._change_items,
+    DeleteItems: Plan._end_items,
+    CloseItems: Plan._end_items,
+    DeleteEdges: Plan._delete_edges,
+    MapEdges: Plan._map_edges,
+}

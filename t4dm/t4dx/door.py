@@ -16,6 +16,7 @@ from t4dm.t4dx.types import ITEM_TYPES, UNSET, Collection, Edge, Item
 
 _LATEST: Final = 1e11  # the year 5138; milliseconds since 1970 passed it in 1973
 _NORMS: Final = (1e-18, 1e18)  # within these a float32 dot product neither overflows nor vanishes
+_HAS, _HAS_NOT = np.array([True]), np.array([False])
 _CLEAR: Final = (1e-30, 1e30)  # a square that float32 puts here has a norm well within _NORMS
 
 
@@ -31,10 +32,7 @@ def item_rows(items: Sequence[Item], *, collection: Collection, now: float) -> I
                 f"item {item.id!r} is twice in one insert; insert its versions one after the other"
             )
         seen.add(item.id)
-        if item.type not in ITEM_TYPES:
-            raise ItemError(f"item {item.id!r} has type {item.type!r}; choose one of {', '.join(ITEM_TYPES)}")
-        if not isinstance(item.content, str) or not isinstance(item.session, str):
-            raise ItemError(f"item {item.id!r}: content and session are strings; write content=str(...)")
+        _check_words(item)
     has = np.array([item.vector is not None for item in items], bool)
     given = [item.vector for item in items if item.vector is not None]
     owners = [item.id for item in items if item.vector is not None]
@@ -49,6 +47,31 @@ def item_rows(items: Sequence[Item], *, collection: Collection, now: float) -> I
         vectors=check_vectors(given, dim=collection.dim, owners=owners),
         collection=collection.name,
     )
+
+
+def item_row(item: Item, *, collection: Collection, now: float) -> InsertItems:
+    """The same for one item, without the loops."""
+    name, vector = item.id, item.vector
+    check_id(name, what="item")
+    _check_words(item)
+    return InsertItems(
+        [str(name)],
+        [_utf8(item.content, name)],
+        [item.type],
+        [_utf8(item.session, name)],
+        [pack_plain(item.metadata, owner=f"metadata of item {name!r}") if item.metadata else b""],
+        np.array((_item_numbers(item, now),), np.float64),
+        _HAS if vector is not None else _HAS_NOT,
+        check_vectors([] if vector is None else [vector], dim=collection.dim, owners=[name]),
+        collection.name,
+    )
+
+
+def _check_words(item: Item) -> None:
+    if item.type not in ITEM_TYPES:
+        raise ItemError(f"item {item.id!r} has type {item.type!r}; choose one of {', '.join(ITEM_TYPES)}")
+    if not isinstance(item.content, str) or not isinstance(item.session, str):
+        raise ItemError(f"item {item.id!r}: content and session are strings; write content=str(...)")
 
 
 def edge_rows(edges: Sequence[Edge], *, known: Mapping[str, int], now: float) -> InsertEdges:
@@ -75,14 +98,19 @@ def edge_rows(edges: Sequence[Edge], *, known: Mapping[str, int], now: float) ->
 def check_vectors(vectors: Iterable[ArrayLike], *, dim: int, owners: Sequence[str]) -> NDArray[np.float32]:
     """Vectors as [m, dim] float32; raises VectorError for a wrong size, NaN, infinity or an absurd norm."""
     rows = [np.asarray(vector, np.float32) for vector in vectors]
-    for row, owner in zip(rows, owners, strict=True):
+    for row, owner in zip(rows, owners, strict=False):
         if row.shape != (dim,):
             raise VectorError(
                 f"the vector of {owner} has shape {row.shape}, the store holds [{dim}]; pass {dim} numbers"
             )
-    block = np.concatenate(rows).reshape(-1, dim) if rows else np.zeros((0, dim), np.float32)
-    if all(_CLEAR[0] < np.vdot(row, row) < _CLEAR[1] for row in rows):  # False for NaN, and vdot never warns
-        return block
+    if len(rows) == 1:
+        block = np.array(rows)
+        if _CLEAR[0] < np.vdot(block, block) < _CLEAR[1]:  # False for NaN, and vdot never warns
+            return block
+    else:
+        block = np.concatenate(rows).reshape(-1, dim) if rows else np.zeros((0, dim), np.float32)
+        if all([_CLEAR[0] < np.vdot(row, row) < _CLEAR[1] for row in rows]):
+            return block
     norms = np.sqrt(np.square(block, dtype=np.float64).sum(axis=1))
     for place in np.flatnonzero(~np.isfinite(norms)).tolist():
         raise VectorError(
@@ -201,23 +229,58 @@ def _check_json(value: object) -> None:
             raise TypeError(f"{type(value).__name__} is no JSON type")
 
 
-def _item_numbers(item: Item, now: float) -> list[float]:
-    owner = f"item {item.id!r}"
+def _item_numbers(item: Item, now: float) -> tuple[float, ...]:
     record = now if item.record_time == UNSET else item.record_time
     event = record if item.event_time == UNSET else item.event_time
     since = event if item.valid_from == UNSET else item.valid_from
+    times = event, record, since, item.valid_until
+    numbers = item.kappa, item.importance, item.access_count, *times, item.record_until
+    try:
+        plain = _is_plain(*numbers)
+    except TypeError:  # what is no number
+        plain = False
+    return numbers if plain else _checked_numbers(item, times)
+
+
+def _is_plain(
+    kappa: float,
+    importance: float,
+    accesses: float,
+    event: float,
+    record: float,
+    since: float,
+    until: float,
+    end: float,
+) -> bool:
+    """Whether numbers pass every check of `_checked_numbers`; what is unusual is left to it."""
+    return (
+        0.0 <= kappa <= 1.0
+        and 0.0 <= importance <= 1.0
+        and type(accesses) is int
+        and 0 <= accesses < 2**53
+        and -_LATEST < event < _LATEST
+        and -_LATEST < record < _LATEST
+        and -_LATEST < since < _LATEST
+        and (since <= until < _LATEST or until == math.inf)
+        and end == math.inf
+    )
+
+
+def _checked_numbers(item: Item, times: tuple[float, ...]) -> tuple[float, ...]:
+    owner = f"item {item.id!r}"
     if item.record_until != math.inf:
         raise ItemError(f"record_until of {owner} is set by the store; leave it out, or call close_item")
-    times = [
+    event, record, since, until = times
+    spans = (
         check_time("event_time", event, owner=owner),
         check_time("record_time", record, owner=owner),
         check_time("valid_from", since, owner=owner),
-        check_time("valid_until", item.valid_until, owner=owner, open_end=True),
-    ]
-    check_order(times[2], times[3], owner=owner)
+        check_time("valid_until", until, owner=owner, open_end=True),
+    )
+    check_order(spans[2], spans[3], owner=owner)
     kappa = check_unit("kappa", item.kappa, owner=owner)
     importance = check_unit("importance", item.importance, owner=owner)
-    return [kappa, importance, check_count(item.access_count, owner=owner), *times, math.inf]
+    return kappa, importance, check_count(item.access_count, owner=owner), *spans, math.inf
 
 
 def _edge_numbers(edge: Edge, now: float) -> list[float]:

@@ -109,7 +109,7 @@ class T4DX(Reader, Writes):
         self._seal = seal
         self._fs, self._folder, self._options, self._clock = fs, folder, options, clock
         self._file_lock, self._lock = lock, threading.RLock()
-        self._pid, self._closed = os.getpid(), False
+        self._gone = ""
         self._journal: Journal | None = None
         self._upkeep: Upkeep | None = None
         if lock is None:
@@ -261,10 +261,10 @@ class T4DX(Reader, Writes):
 
     def close(self) -> None:
         """Make everything durable and release the lock. A second call does nothing."""
-        if self._closed or os.getpid() != self._pid:
+        if self._gone:
             return
         with self._lock:
-            self._closed = True
+            self._gone = "is closed"
         if self._upkeep is not None:
             self._upkeep.stop()
         with self._lock:
@@ -277,6 +277,7 @@ class T4DX(Reader, Writes):
 
     def abandon(self) -> None:
         """In a forked child: keep neither the parent's lock alive, nor its log open."""
+        self._gone = self._gone or "was opened by the parent process and is dead in this fork"
         if self._file_lock is not None:
             self._file_lock.abandon()
         if self._journal is not None:
@@ -305,19 +306,16 @@ class T4DX(Reader, Writes):
         self._cut = self._state.cut()
 
     def _present(self) -> Version:
-        self._check_alive()
+        if self._gone:
+            self._check_alive()
         cut, version = self._cut, self._version
         if version.cut is not cut:
             version = self._version = Version(cut)
         return version
 
     def _check_alive(self) -> None:
-        if os.getpid() != self._pid:
-            raise errors.StoreClosedError(
-                self._folder, "was opened by the parent process and is dead in this fork"
-            )
-        if self._closed:
-            raise errors.StoreClosedError(self._folder, "is closed")
+        if self._gone:
+            raise errors.StoreClosedError(self._folder, self._gone)
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[Journal]:
@@ -330,20 +328,24 @@ class T4DX(Reader, Writes):
             yield self._journal
 
     def _submit(self, requests: list[Request]) -> Lsn:
-        upkeep, journal = self._keeper(), self._writable()
-        upkeep.throttle()
+        self._check_alive()
+        upkeep, journal, state = self._upkeep, self._journal, self._state
+        if upkeep is None or journal is None:
+            raise errors.ReadOnlyStoreError(self._folder)
+        if state.frozen:
+            upkeep.throttle()
         with self._lock:
-            if self._closed:
-                self._check_alive()
+            self._check_alive()
             journal.check()
-            batch = Plan(self._state).resolve(requests)
+            batch = Plan(state).resolve(requests)
             if batch:
-                journal.append(batch, first=self._state.lsn + 1)
+                journal.append(batch, first=state.lsn + 1)
                 self._apply(batch, journal)
                 upkeep.after_write()
-            lsn = self._state.lsn
+            lsn = state.lsn
         journal.acknowledge(lsn)
-        upkeep.settle_inline()
+        if state.frozen:
+            upkeep.settle_inline()
         return lsn
 
     def _apply(self, batch: list[ops.Op], journal: Journal) -> None:

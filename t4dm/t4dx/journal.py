@@ -15,7 +15,7 @@ from typing import Final, final
 from t4dm import errors
 from t4dm.t4dx import logfile, ops, parts, wal
 from t4dm.t4dx.fs import FULL, FileSystem
-from t4dm.t4dx.logfile import LogWriter
+from t4dm.t4dx.logfile import LogWriter, Mark
 from t4dm.t4dx.seal import MAC, Seal
 from t4dm.t4dx.types import Lsn, Options
 from t4dm.t4dx.wal import Kind, WalInfo
@@ -92,12 +92,13 @@ class Journal:
         usable.
         """
         with self._file_lock:
-            log, mark = self.log, self.log.mark()
+            log = self.log
+            size, mac = log.size, log.mac
             try:
                 self._write(log, batch, first)
             except BaseException as error:
                 with contextlib.suppress(OSError):
-                    log.back_to(mark)
+                    log.back_to(Mark(size, mac))
                 if not isinstance(error, OSError) and log.intact:
                     raise
                 raise self._failed(error) if log.intact else self.poisoned(error) from error
@@ -275,7 +276,7 @@ class Journal:
         one before it.
         """
         durable, limit = self.durable, self._options.txn_part_bytes
-        if sum(map(parts.weight, batch)) <= limit:
+        if sum([parts.weight(op) for op in batch]) <= limit:
             log.append(Kind.BATCH, lsn, len(batch), durable, ops.pack(batch))
             return
         log.append(Kind.BEGIN, lsn, 0, durable)

@@ -45,6 +45,7 @@ class LogWriter:
         self.info, self.path, self.size, self.mac, self.intact = info, path, size, mac, True
         self._fs, self._seal, self._allocated = fs, seal, fs.size(path)
         self._file = fs.append_to(path)
+        self._write = self._file.write
 
     @classmethod
     def create(cls, fs: FileSystem, folder: str, info: WalInfo, seal: Seal | None = None) -> LogWriter:
@@ -112,7 +113,7 @@ class LogWriter:
         if end > self._allocated:
             self._allocate(end)
         try:
-            self._file.write(data, self.size)
+            self._write(data, self.size)
         except OSError:
             self.intact = False
             self.back_to(self.mark())

@@ -44,6 +44,7 @@ class Memtable(Source):
         self._adjacent: tuple[dict[str, list[int]], dict[str, list[int]]] = ({}, {})
         self._pairs: dict[tuple[str, str], list[int]] = {}
         self._cells: tuple[Part | None, list[Any]] = (None, [])
+        self._room = _FIRST
 
     def draft(self, *, lsn: Lsn) -> Draft:
         """The writer's side of an empty memtable that begins behind an LSN."""
@@ -111,7 +112,8 @@ class Memtable(Source):
     def add_items(self, draft: Draft, op: InsertItems, *, times: Sequence[float], seq: Lsn) -> None:
         """Append new versions, recorded at `times`; the caller has closed the ones they supersede."""
         start, count, code = draft.n, len(op.ids), self._collections.codes[op.collection]
-        _grow(draft, "items", start + count)
+        if start + count > self._room:
+            self._room = _grow(draft, "items", start + count)
         for row, item_id in enumerate(op.ids, start):
             self._item_codes.append(self._code(item_id))
             rows = self._rows.get(item_id)
@@ -122,10 +124,11 @@ class Memtable(Source):
         self._texts += zip(op.contents, op.metas, strict=True)
         inverse = inverse_norms(op.vectors)
         if count == 1:
-            self._one_item(draft, op, times[0], code, seq, float(inverse[0]) if len(inverse) else 0.0)
+            self._one_item(draft, op, times[0], code, seq, inverse[0] if inverse else 0.0)
         else:
             self._item_block(draft, op, times, code, seq, inverse)
-        self._add_vectors(code, op.vectors)
+        if inverse:
+            self._add_vectors(code, op.vectors)
         draft.n = start + count
 
     def add_edges(
@@ -155,7 +158,7 @@ class Memtable(Source):
         if self._cells[0] is not part:
             self._cells = part, [part.items[name].cells for name in _ONE]
         kappa, importance, accesses, event, _, since, until, end = op.numbers[0].tolist()
-        place = self._used.get(code, 0) if op.has[0] else -1
+        place = self._used.get(code, 0) if len(op.vectors) else -1
         codes = _TYPE_CODES[op.types[0]], self._session(op.sessions[0]), code, place
         numbers = kappa, importance, int(accesses), event, time, since, until, end
         for cells, value in zip(self._cells[1], (*numbers, *codes, seq, inverse, True), strict=True):
@@ -168,7 +171,7 @@ class Memtable(Source):
         times: Sequence[float],
         code: int,
         seq: Lsn,
-        inverse: NDArray[np.float64],
+        inverse: list[float],
     ) -> None:
         cols, span = draft.part.items, slice(draft.n, draft.n + len(op.ids))
         for place, name in enumerate(ITEM_NUMBERS):
@@ -196,8 +199,6 @@ class Memtable(Source):
         return code
 
     def _add_vectors(self, code: int, vectors: Array) -> None:
-        if not len(vectors):
-            return
         block, start = self.vectors(code), self._used.get(code, 0)
         used = start + len(vectors)
         if used > len(block):
@@ -208,15 +209,14 @@ class Memtable(Source):
         self._used[code] = used
 
 
-def inverse_norms(vectors: Array) -> NDArray[np.float64]:
-    """1/|v| per row in float64, 0 for a zero vector."""
-    if len(vectors) == 1:
-        wide = vectors[0].astype(np.float64)
-        norm = math.sqrt(float(np.square(wide).sum()))
-        return np.array([1.0 / norm if norm > 0 else 0.0])
-    norms = np.sqrt(np.square(vectors, dtype=np.float64).sum(axis=1))
-    inverse: NDArray[np.float64] = np.divide(1.0, norms, out=np.zeros_like(norms), where=norms > 0)
-    return inverse
+def inverse_norms(vectors: Array) -> list[float]:
+    """1/|v| per row in float64, 0 for a zero vector; the same for a row alone and among others."""
+    return [_inverse_norm(row.astype(np.float64)) for row in vectors]
+
+
+def _inverse_norm(wide: NDArray[np.float64]) -> float:
+    square = float(np.dot(wide, wide))
+    return 1.0 / math.sqrt(square) if square > 0 else 0.0
 
 
 def ragged(parts: Sequence[bytes]) -> Ragged:
@@ -226,16 +226,19 @@ def ragged(parts: Sequence[bytes]) -> Ragged:
     return Ragged(np.frombuffer(b"".join(parts), np.uint8), ends)
 
 
-def _grow(draft: Draft, kind: str, need: int) -> None:
-    """Replace the blocks by larger ones where they are full; readers keep the old ones."""
+def _grow(draft: Draft, kind: str, need: int) -> int:
+    """Replace the blocks by larger ones where they are full; readers keep the old ones. Returns the rows that
+    fit.
+    """
     part: Part = draft.part
     cols = part.items if kind == "items" else part.edges
     have = len(cols["seq"].base)
     if need <= have:
-        return
+        return have
     size, grown = max(need, 2 * have), dict[str, Any]()
     for name, column in cols.items():
         base = np.zeros(size, column.base.dtype)
         base[:have] = column.base
         grown[name] = column.over(base)
     draft.part = part.replace(**{kind: grown})
+    return size

@@ -4,6 +4,7 @@ items.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -208,22 +209,23 @@ Op = (
     | Undone
 )
 
-_CODES: Final[dict[type[Any], int]] = {
-    InsertItems: 1,
-    InsertEdges: 2,
-    SetField: 3,
-    MapField: 4,
-    MapEdges: 5,
-    ScaleRule: 6,
-    DeleteItems: 7,
-    CloseItems: 8,
-    DeleteEdges: 9,
-    PatchRows: 10,
-    RestoreItems: 11,
-    RestoreEdges: 12,
-    Remember: 13,
-    Undone: 14,
+_ROWS: Final[dict[type[Any], Callable[[Any], list[Any]]]] = {
+    InsertItems: lambda op: [1, *_texts(op), op.vectors.shape[1], op.collection],
+    InsertEdges: lambda op: [2, op.sources, op.targets, op.types, op.props, op.numbers.tobytes()],
+    SetField: lambda op: [3, op.field, op.ids, op.values],
+    MapField: lambda op: [4, op.field, op.ids, op.operators.tobytes()],
+    MapEdges: lambda op: [5, op.sources, op.targets, op.types, op.operators.tobytes()],
+    ScaleRule: lambda op: [6, op.types, op.sources, op.targets, op.operator.tobytes(), op.recorded, op.lsn],
+    DeleteItems: lambda op: [7, op.ids],
+    CloseItems: lambda op: [8, op.ids, op.time],
+    DeleteEdges: lambda op: [9, op.sources, op.targets, op.types],
+    PatchRows: lambda op: [10, op.kind, op.field, op.keys, op.births, op.values],
+    RestoreItems: lambda op: [11, op.births, _row(op.rows)],
+    RestoreEdges: lambda op: [12, op.births, _row(op.rows)],
+    Remember: lambda op: [13, op.name, op.size, op.keep, op.time, op.inverse],
+    Undone: lambda op: [14, op.name],
 }
+"""What the log holds of each operation: its code, never to be used for another one, and its columns."""
 
 
 _SMALL: Final = 64 * 2**10
@@ -237,7 +239,7 @@ def pack(ops: list[Op]) -> bytes:
         packer = _PACKERS.pop()
     except IndexError:
         packer = msgpack.Packer(use_bin_type=True)
-    payload = bytes(packer.pack([_row(op) for op in ops]))
+    payload: bytes = packer.pack([_ROWS[type(op)](op) for op in ops])
     if len(payload) <= _SMALL:  # it keeps its buffer
         _PACKERS.append(packer)
     return payload
@@ -252,36 +254,12 @@ def unpack(payload: bytes, *, path: str) -> list[Op]:
 
 
 def _row(op: Op) -> list[Any]:
-    code = _CODES[type(op)]
-    match op:
-        case InsertItems():
-            numbers, has, vectors = op.numbers.tobytes(), op.has.tobytes(), op.vectors.tobytes()
-            texts = [op.ids, op.contents, op.types, op.sessions, op.metas]
-            return [code, *texts, numbers, has, vectors, op.vectors.shape[1], op.collection]
-        case InsertEdges():
-            return [code, op.sources, op.targets, op.types, op.props, op.numbers.tobytes()]
-        case SetField():
-            return [code, op.field, op.ids, op.values]
-        case MapField():
-            return [code, op.field, op.ids, op.operators.tobytes()]
-        case MapEdges():
-            return [code, op.sources, op.targets, op.types, op.operators.tobytes()]
-        case ScaleRule():
-            return [code, op.types, op.sources, op.targets, op.operator.tobytes(), op.recorded, op.lsn]
-        case DeleteItems():
-            return [code, op.ids]
-        case CloseItems():
-            return [code, op.ids, op.time]
-        case DeleteEdges():
-            return [code, op.sources, op.targets, op.types]
-        case PatchRows():
-            return [code, op.kind, op.field, op.keys, op.births, op.values]
-        case RestoreItems() | RestoreEdges():
-            return [code, op.births, _row(op.rows)]
-        case Remember():
-            return [code, op.name, op.size, op.keep, op.time, op.inverse]
-        case Undone():
-            return [code, op.name]
+    return _ROWS[type(op)](op)
+
+
+def _texts(op: InsertItems) -> list[Any]:
+    numbers, has, vectors = op.numbers.tobytes(), op.has.tobytes(), op.vectors.tobytes()
+    return [op.ids, op.contents, op.types, op.sessions, op.metas, numbers, has, vectors]
 
 
 def _op(row: list[Any]) -> Op:

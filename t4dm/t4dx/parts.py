@@ -6,9 +6,9 @@ number they give what the whole gives: the rows of these operations are independ
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -30,25 +30,31 @@ _ROW: Final = 64
 
 def weight(op: Op) -> int:
     """About the bytes of a packed operation: exact for vectors and texts, a guess for what is small."""
-    match op:
-        case InsertItems():
-            texts = sum(map(len, op.contents)) + sum(map(len, op.metas))
-            return texts + op.vectors.nbytes + op.numbers.nbytes + _ROW * len(op.ids)
-        case InsertEdges():
-            return sum(map(len, op.props)) + op.numbers.nbytes + _ROW * len(op.sources)
-        case SetField():
-            return (_ROW + (len(op.values[0]) if op.values and op.field == "metadata" else 0)) * len(op.ids)
-        case MapField():
-            return op.operators.nbytes + _ROW * len(op.ids)
-        case MapEdges():
-            return op.operators.nbytes + 2 * _ROW * len(op.sources)
-        case PatchRows():
-            return 2 * _ROW * len(op.births)
-        case RestoreItems() | RestoreEdges():
-            return weight(op.rows)
-        case Remember():
-            return _ROW + len(op.inverse)
-    return _ROW
+    weigh = _WEIGHTS.get(type(op))
+    return _ROW if weigh is None else weigh(op)
+
+
+def _items(op: InsertItems) -> int:
+    texts = sum(map(len, op.contents)) + sum(map(len, op.metas))
+    return texts + op.vectors.nbytes + op.numbers.nbytes + _ROW * len(op.ids)
+
+
+def _fields(op: SetField) -> int:
+    meta = len(op.values[0]) if op.field == "metadata" and op.values else 0
+    return (_ROW + meta) * len(op.ids)
+
+
+_WEIGHTS: Final[dict[type[Any], Callable[[Any], int]]] = {
+    InsertItems: _items,
+    InsertEdges: lambda op: sum(map(len, op.props)) + op.numbers.nbytes + _ROW * len(op.sources),
+    SetField: _fields,
+    MapField: lambda op: op.operators.nbytes + _ROW * len(op.ids),
+    MapEdges: lambda op: op.operators.nbytes + 2 * _ROW * len(op.sources),
+    PatchRows: lambda op: 2 * _ROW * len(op.births),
+    RestoreItems: lambda op: weight(op.rows),
+    RestoreEdges: lambda op: weight(op.rows),
+    Remember: lambda op: _ROW + len(op.inverse),
+}
 
 
 class Group(NamedTuple):

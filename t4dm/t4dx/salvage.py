@@ -138,7 +138,7 @@ def _derived(files: dict[str, Array]) -> dict[str, Array]:
         norms = np.zeros(len(rows))
         for code in np.unique(codes[rows >= 0]).tolist():
             mine = (rows >= 0) & (codes == code)
-            norms[mine] = inverse_norms(files[f"vectors_{code}"])[rows[mine]]
+            norms[mine] = np.array(inverse_norms(files[f"vectors_{code}"]))[rows[mine]]
         made["item_inv_norm"] = norms
     return made
 

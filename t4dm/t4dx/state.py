@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, final
 
 from t4dm.t4dx.locating import MANY, Group, locate
@@ -29,11 +29,11 @@ from t4dm.t4dx.restoring import restore
 from t4dm.t4dx.rules import Rules, scaled_one
 from t4dm.t4dx.tables import Draft, Part, View
 from t4dm.t4dx.types import ITEM_TYPES, Lsn
-from t4dm.t4dx.undo import Undoables
+from t4dm.t4dx.undo import TOLD, Undoables
 from t4dm.t4dx.wal import WalInfo
 
 _REMEMBERED: Final = 4096  # places of items, and as many of edges
-_MOVES: Final = (DeleteItems, CloseItems, DeleteEdges, PatchRows, RestoreItems, RestoreEdges)
+_MOVES: Final = frozenset({DeleteItems, CloseItems, DeleteEdges, PatchRows, RestoreItems, RestoreEdges})
 _RECORD_TIME: Final = {"items": 4, "edges": 3}
 
 
@@ -176,11 +176,14 @@ class State:
         self.changed()
 
     def forget_folded(self) -> None:
-        """Drop the rules and tombstones that all parts have folded."""
+        """Drop the rules and tombstones that all parts have folded. The weights in memory may be behind the
+        files: a merge that ran beside a flush brings them as of its own beginning.
+        """
         self.changed()
         folded = min(draft.folded for draft in self.drafts)
-        if self.rules.seqs and self.rules.seqs[0] <= folded:
-            self.rules = self.rules.after(folded)
+        scaled = min(folded, *(draft.part.edges["weight"].upto for draft in self.drafts))
+        if self.rules.seqs and self.rules.seqs[0] <= scaled:
+            self.rules = self.rules.after(scaled)
         if self.tombstones.seqs and self.tombstones.seqs[0] <= folded:
             self.tombstones = self.tombstones.after(folded)
         self.changed()
@@ -236,39 +239,15 @@ class State:
     def apply(self, op: Op) -> None:
         """Make one operation part of the state, under the next sequence number."""
         self.lsn += 1
-        self.undo.see(op, self.lsn)
-        if isinstance(op, _MOVES):
+        kind = type(op)
+        if self.undo.watching or kind in TOLD:
+            self.undo.see(op, self.lsn)
+        if kind in _MOVES:
             self._forget_places()
-        match op:
-            case InsertItems():
-                self._insert_items(op)
-                for item_id in op.ids:
-                    self._items.pop(item_id, None)
-            case InsertEdges():
-                self._insert_edges(op)
-                for key in zip(op.sources, op.targets, op.types, strict=True):
-                    self._edges.pop(key, None)
-            case SetField():
-                self._set_field(op)
-            case MapField():
-                self._map_field(op)
-            case MapEdges():
-                self._map_edges(op)
-            case ScaleRule():
-                self.rules.add(self.lsn, op)
-            case DeleteItems():
-                self.tombstones.add(self.lsn, op.ids)
-                for draft in self.drafts:
-                    bury(draft, op.ids, seq=self.lsn)
-            case CloseItems():
-                for item_id in op.ids:
-                    self._close_item(item_id, op.time)
-            case DeleteEdges():
-                self._delete_edges(op)
-            case PatchRows() | RestoreItems() | RestoreEdges():
-                restore(self, op)
+        if (change := _CHANGES.get(kind)) is not None:
+            change(self, op)
         self._located = None
-        if isinstance(op, _MOVES):
+        if kind in _MOVES:
             self._forget_places()
 
     def _forget_places(self) -> None:
@@ -280,6 +259,8 @@ class State:
         for place, item_id in enumerate(op.ids):
             times[place] = self._close_item(item_id, times[place])
         self.memtable.add_items(self.front, op, times=times, seq=self.lsn)
+        for item_id in op.ids:
+            self._items.pop(item_id, None)
 
     def _insert_edges(self, op: InsertEdges) -> None:
         times = op.numbers[:, _RECORD_TIME["edges"]].tolist()
@@ -295,6 +276,8 @@ class State:
             if rows:
                 times[place] = self._close("edges", rows, times[place])
         self.memtable.add_edges(self.front, op, self.types, times=times, seq=self.lsn)
+        for key in zip(op.sources, op.targets, op.types, strict=True):
+            self._edges.pop(key, None)
 
     def _close_item(self, item_id: str, time: float) -> float:
         rows = [(draft, row) for draft in self.drafts for row in draft.source.rows_of(item_id)]
@@ -347,8 +330,23 @@ class State:
         keys = zip(op.sources, op.targets, op.types, op.operators.tolist(), strict=True)
         for source, target, edge_type, (a, b, lo, hi) in keys:
             for draft, row in self.find_edges(source, target, edge_type):
-                weight = scaled_one(draft.part, self.rules, row, self.lsn)
-                draft.patch("edges", "weight", row, min(max(a * weight + b, lo), hi), seq=self.lsn)
+                weight = a * scaled_one(draft.part, self.rules, row, self.lsn) + b
+                draft.patch("edges", "weight", row, min(max(weight, lo), hi), seq=self.lsn)
+
+    def _scale(self, op: ScaleRule) -> None:
+        self.rules.add(self.lsn, op)
+
+    def _delete_items(self, op: DeleteItems) -> None:
+        self.tombstones.add(self.lsn, op.ids)
+        for draft in self.drafts:
+            bury(draft, op.ids, seq=self.lsn)
+
+    def _close_items(self, op: CloseItems) -> None:
+        for item_id in op.ids:
+            self._close_item(item_id, op.time)
+
+    def _restore(self, op: PatchRows | RestoreItems | RestoreEdges) -> None:
+        restore(self, op)
 
     def _delete_edges(self, op: DeleteEdges) -> None:
         for source, target, edge_type in zip(op.sources, op.targets, op.types, strict=True):
@@ -357,6 +355,23 @@ class State:
                 for row in draft.source.edges_between(source, target):
                     if draft.value("edges", "type", row) == code and draft.value("edges", "alive", row):
                         draft.patch("edges", "alive", row, False, seq=self.lsn)
+
+
+_CHANGES: Final[dict[type[Any], Callable[[State, Any], None]]] = {
+    InsertItems: State._insert_items,
+    InsertEdges: State._insert_edges,
+    SetField: State._set_field,
+    MapField: State._map_field,
+    MapEdges: State._map_edges,
+    ScaleRule: State._scale,
+    DeleteItems: State._delete_items,
+    CloseItems: State._close_items,
+    DeleteEdges: State._delete_edges,
+    PatchRows: State._restore,
+    RestoreItems: State._restore,
+    RestoreEdges: State._restore,
+}
+"""What each operation does; those that are not here change nothing but the memory of transactions."""
 
 
 def native(field: str, value: Any) -> Any:

@@ -123,6 +123,10 @@ class Record:
         return [*head, self.inverse, [[cause, *found] for cause, found in self.conflicts.items()]]
 
 
+TOLD: Final = frozenset({Remember, Undone, RestoreItems, RestoreEdges})
+"""Operations that change what is remembered of transactions."""
+
+
 @final
 class Undoables:
     """The last transactions with an id, oldest first."""
@@ -163,6 +167,13 @@ class Undoables:
     def size(self) -> int:
         """Bytes of all that undoes them."""
         return sum(len(record.inverse) for record in self._records.values())
+
+    @property
+    def watching(self) -> bool:
+        """Whether some transaction may still be undone: then it must see every operation, not only those of
+        TOLD.
+        """
+        return bool(self._names)
 
     def see(self, op: Op, lsn: Lsn) -> None:
         """Note what an operation means for the transactions before it; `lsn` is its own."""

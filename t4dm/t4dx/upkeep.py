@@ -244,8 +244,10 @@ class Upkeep:
         state = self._state
         now = pin._replace(tombstones=state.tombstones, rules=state.rules)
         last = state.lsn if upto is None else upto
-        # not only the newest of each: the next flush asks for what was there at the end of its memtable
-        for mark in (*sorted(frozen.lsn for frozen in list(state.frozen) if since < frozen.lsn < last), last):
+        # not only the newest of each: a flush asks for what was there at the end of its memtable, the next
+        # compaction for what was there at the last flush
+        marks = {*(frozen.lsn for frozen in list(state.frozen)), self._engine.current().flushed_lsn, last}
+        for mark in sorted(mark for mark in marks if since < mark <= last):
             compaction.carry(new, olds, now, since=since, upto=mark)
             since = mark
 

@@ -48,7 +48,11 @@ class Writes(ABC):
         """Store one item with its edges, in one record. An id that exists is superseded: its old version is
         kept.
         """
-        return self.insert_many((item,), edges)
+        home, now = self._collections.named(item.collection), self._now()
+        requests: list[Request] = [door.item_row(item, collection=home, now=now)]
+        if edges and (links := list(edges)):
+            requests.append(door.edge_rows(links, known=self._types.codes, now=now))
+        return self._submit(requests)
 
     def insert_many(self, items: Iterable[Item], edges: Iterable[Edge] = ()) -> Lsn:
         """Store items and edges, all or nothing.
