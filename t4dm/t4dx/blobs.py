@@ -61,6 +61,15 @@ class Blob:
         part: Array = column[lo:hi]
         return part
 
+    def row(self, place: int) -> Array:
+        """One row of the array; raises CorruptionError where one of its blocks is damaged."""
+        column = self._parsed()
+        if not self._all:
+            start = self._start + place * self._row
+            self._check(start, start + self._row)
+        row: Array = column[place]
+        return row
+
     def _parsed(self) -> Array:
         if self._array is None:
             if not self._all:

@@ -28,7 +28,20 @@ from t4dm.t4dx.state import State
 Key = tuple[str, str, str]
 
 
-class Plan:
+def resolve(state: State, requests: list[Request]) -> list[Op]:
+    """Finished operations for the requests of one commit.
+
+    Raises:
+        ItemNotFoundError, EdgeNotFoundError, EdgeError, ItemError, TransactionError: and nothing changed.
+    """
+    if len(requests) == 1 and isinstance(request := requests[0], SetField) and len(request.ids) == 1:
+        if state.find_item(request.ids[0]) is None:  # the commonest commit, without a plan
+            raise ItemNotFoundError(request.ids[0])
+        return [request]
+    return _Plan(state).resolve(requests)
+
+
+class _Plan:
     """Resolves the requests of one commit in order, each seeing what the earlier ones will have done."""
 
     __slots__ = ("_edges", "_gone", "_homes", "_items", "_state")
@@ -41,7 +54,7 @@ class Plan:
         self._homes: dict[str, str] = {}
 
     def resolve(self, requests: list[Request]) -> list[Op]:
-        """Finished operations; or raises ItemNotFoundError, EdgeNotFoundError, EdgeError, nothing changed."""
+        """All of them."""
         head, ops = requests[0] if requests else None, list[Op]()
         for request in requests[1:] if isinstance(head, Named) else requests:
             ops += self._resolve(request, ops)
@@ -158,13 +171,13 @@ class Plan:
         return found[0]
 
 
-_CHECKS: Final[dict[type[Any], Callable[[Plan, Any], Op]]] = {
-    InsertItems: Plan._insert_items,
-    InsertEdges: Plan._insert_edges,
-    SetField: Plan._change_items,
-    MapField: Plan._change_items,
-    DeleteItems: Plan._end_items,
-    CloseItems: Plan._end_items,
-    DeleteEdges: Plan._delete_edges,
-    MapEdges: Plan._map_edges,
+_CHECKS: Final[dict[type[Any], Callable[[_Plan, Any], Op]]] = {
+    InsertItems: _Plan._insert_items,
+    InsertEdges: _Plan._insert_edges,
+    SetField: _Plan._change_items,
+    MapField: _Plan._change_items,
+    DeleteItems: _Plan._end_items,
+    CloseItems: _Plan._end_items,
+    DeleteEdges: _Plan._delete_edges,
+    MapEdges: _Plan._map_edges,
 }

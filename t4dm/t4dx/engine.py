@@ -18,7 +18,7 @@ from typing import Any, Self, final
 
 from t4dm import errors
 from t4dm.t4dx import backup, beside, door, figures, forks, manifest, opening, ops, recovery, verify
-from t4dm.t4dx.checks import Plan
+from t4dm.t4dx.checks import resolve
 from t4dm.t4dx.fs import FULL, FileSystem, Lock, OsFileSystem
 from t4dm.t4dx.journal import LEVELS, Journal
 from t4dm.t4dx.manifest import Manifest
@@ -335,9 +335,10 @@ class T4DX(Reader, Writes):
         if state.frozen:
             upkeep.throttle()
         with self._lock:
-            self._check_alive()
-            journal.check()
-            batch = Plan(state).resolve(requests)
+            if self._gone or journal.poison:
+                self._check_alive()
+                journal.check()
+            batch = resolve(state, requests)
             if batch:
                 journal.append(batch, first=state.lsn + 1)
                 self._apply(batch, journal)
@@ -355,7 +356,7 @@ class T4DX(Reader, Writes):
         except BaseException as error:  # logged but not applied: only a reopen brings both together again
             journal.poison = repr(error)
             raise
-        self._publish()
+        self._cut = self._state.cut()
         journal.applied(self._state.lsn)
 
     def _keeper(self) -> Upkeep:

@@ -177,7 +177,8 @@ def find_item(version: Version, item_id: str, as_of: AsOf | None) -> Item | None
     """The visible version of an id."""
     for view in version.views:
         if (row := view.item_row(item_id, as_of)) >= 0:
-            return view.item(row, version.collections)
+            name = item_id if type(item_id) is str else None
+            return view.item(row, version.collections, name=name)
     return None
 
 

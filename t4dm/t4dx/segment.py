@@ -120,7 +120,7 @@ class Segment(Source):
         return _NO_VECTORS if blob is None else blob.whole()
 
     def vector(self, collection: int, place: int) -> Float32s:
-        row: Float32s = self._large[f"{VECTORS}{collection}"].rows(place, place + 1)[0]
+        row: Float32s = self._large[f"{VECTORS}{collection}"].row(place)
         return row
 
     def code_of(self, item_id: str) -> int:
@@ -182,11 +182,12 @@ class Segment(Source):
         return self.label(self._item_ids[row])
 
     def text_at(self, row: int) -> tuple[str, bytes]:
-        lo, mid, hi = self._text_ends[2 * row : 2 * row + 3]
+        ends, first = self._text_ends, 2 * row
+        lo, mid, hi = ends[first], ends[first + 1], ends[first + 2]
         if lo == hi:
             return "", b""
         text = self._large["texts"].rows(lo, hi).tobytes()
-        return str(text[: mid - lo], "utf-8"), text[mid - lo :]
+        return (str(text, "utf-8"), b"") if mid == hi else (str(text[: mid - lo], "utf-8"), text[mid - lo :])
 
     def session_code(self, session: str) -> int:
         return self._sessions.get(session, -1)

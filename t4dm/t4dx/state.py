@@ -195,7 +195,7 @@ class State:
         if (known := self._items.get(item_id)) is not None:
             return known
         for draft in self.drafts:
-            for row in reversed(draft.source.rows_of(item_id)):
+            for row in reversed(draft.part.source.rows_of(item_id)):
                 if draft.current("items", row):
                     if len(self._items) >= _REMEMBERED:
                         self._items.clear()
@@ -229,12 +229,14 @@ class State:
 
     def _between(self, source: str, target: str, edge_type: str | None) -> list[tuple[Draft, int]]:
         code = None if edge_type is None else self.types.codes.get(edge_type, -1)
-        return [
-            (draft, row)
-            for draft in self.drafts
-            for row in draft.source.edges_between(source, target)
-            if (code is None or draft.value("edges", "type", row) == code) and draft.current("edges", row)
-        ]
+        found = []
+        for draft in self.drafts:
+            if draft.m and (rows := draft.part.source.edges_between(source, target)):
+                kinds = draft.part.edges["type"].cells
+                for row in rows:
+                    if (code is None or kinds[row] == code) and draft.current("edges", row):
+                        found.append((draft, row))
+        return found
 
     def apply(self, op: Op) -> None:
         """Make one operation part of the state, under the next sequence number."""
@@ -305,10 +307,11 @@ class State:
                     values = [native(op.field, value) for value in values]
                 draft.patch_many("items", op.field, rows, values, seqs=self.lsn)
             return
+        field = op.field
         for item_id, value in zip(op.ids, op.values, strict=True):
             if (found := self.find_item(item_id)) is not None:
                 draft, row = found
-                draft.patch("items", op.field, row, native(op.field, value), seq=self.lsn)
+                draft.patch("items", field, row, native(field, value), seq=self.lsn)
 
     def _map_field(self, op: MapField) -> None:
         operators = op.operators.tolist()

@@ -23,7 +23,7 @@ from t4dm.t4dx.registry import Collections, EdgeTypes
 from t4dm.t4dx.rules import Rules, scaled, scaled_one
 from t4dm.t4dx.sources import Ragged as Ragged
 from t4dm.t4dx.sources import Source as Source
-from t4dm.t4dx.types import ITEM_TYPES, AsOf, Edge, Item, Lsn
+from t4dm.t4dx.types import ITEM_TYPES, AsOf, Edge, Item, Lsn, item_of
 
 ITEM_COLUMNS: Final[dict[str, str]] = {
     "seq": "u8",
@@ -52,6 +52,11 @@ EDGE_COLUMNS: Final[dict[str, str]] = {
     "type": "u2",
     "alive": "?",
 }
+SHOWN: Final = (
+    *("type", "session", "collection", "vec_row", "kappa", "importance", "access_count"),
+    *("event_time", "record_time", "valid_from", "valid_until", "record_until"),
+)
+"""Columns of an item as it is read; the numbers in the order of `Item`."""
 NO_ROWS: Final[Rows] = np.zeros(0, np.int64)
 
 
@@ -59,7 +64,7 @@ NO_ROWS: Final[Rows] = np.zeros(0, np.int64)
 class Part:
     """A source with its columns. Immutable: a change of a base makes a new part."""
 
-    __slots__ = ("edges", "items", "m", "memo", "metas", "n", "source")
+    __slots__ = ("_shown", "edges", "items", "m", "memo", "metas", "n", "source")
 
     def __init__(
         self,
@@ -74,6 +79,15 @@ class Part:
         self.source, self.items, self.edges, self.metas = source, items, edges, metas
         self.n, self.m = n, m
         self.memo: dict[str, tuple[object, Any]] = {}
+        self._shown: list[tuple[Column, Any, dict[int, int]]] = []
+
+    def item_values(self, row: int, lsn: Lsn) -> list[Any]:
+        """The fields SHOWN of one item row, as a reader at an LSN sees them."""
+        shown = self._shown
+        if not shown:
+            columns = [self.items[name] for name in SHOWN]
+            shown = self._shown = [(column, column.cells, column.log.last) for column in columns]
+        return [column.at(row, lsn) if row in patched else cells[row] for column, cells, patched in shown]
 
     def column(self, kind: str, field: str) -> Column:
         """A column of the items or the edges."""
@@ -166,7 +180,8 @@ class View:
 
     def item_row(self, item_id: str, as_of: AsOf | None) -> int:
         """The row of an id that is visible, -1 where none is; the newest where several are."""
-        for row in reversed(self.source.rows_of(item_id)):
+        rows = self.source.rows_of(item_id)
+        for row in reversed(rows) if len(rows) > 1 else rows:
             if row < self.n and sees(self.part.items, row, self.lsn, as_of):
                 return row
         return -1
@@ -180,29 +195,23 @@ class View:
         """The weight of an edge row."""
         return scaled_one(self.part, self._rules, row, self.lsn)
 
-    def item(self, row: int, collections: Collections) -> Item:
-        """Materialise an item row."""
-        source, lsn, cols = self.source, self.lsn, self.part.items
+    def item(self, row: int, collections: Collections, *, name: str | None = None) -> Item:
+        """Materialise an item row; `name` is its id where the caller knows it."""
+        source, lsn, part = self.source, self.lsn, self.part
+        kind, session, code, place, *numbers = part.item_values(row, lsn)
         content, meta = source.text_at(row)
-        meta = meta if (other := self.part.metas.at(row, lsn)) is None else other
-        place, code = cols["vec_row"].cells[row], cols["collection"].cells[row]
-        return Item(
-            id=source.id_at(row),
-            content=content,
-            vector=None if place < 0 else source.vector(code, place).copy(),
-            type=ITEM_TYPES[cols["type"].at(row, lsn)],
-            session=source.session_names[cols["session"].cells[row]],
-            kappa=cols["kappa"].at(row, lsn),
-            importance=cols["importance"].at(row, lsn),
-            access_count=cols["access_count"].at(row, lsn),
-            event_time=cols["event_time"].at(row, lsn),
-            record_time=cols["record_time"].at(row, lsn),
-            valid_from=cols["valid_from"].at(row, lsn),
-            valid_until=cols["valid_until"].at(row, lsn),
-            record_until=cols["record_until"].at(row, lsn),
-            metadata=msgpack.unpackb(meta, raw=False) if meta else {},
-            collection=collections.rows[code].name,
+        meta = meta if (other := part.metas.at(row, lsn)) is None else other
+        values = (
+            source.id_at(row) if name is None else name,
+            content,
+            None if place < 0 else source.vector(code, place).copy(),
+            ITEM_TYPES[kind],
+            source.session_names[session],
+            *numbers,
+            msgpack.unpackb(meta, raw=False) if meta else {},
+            collections.rows[code].name,
         )
+        return item_of(values)
 
     def edge(self, row: int, types: EdgeTypes) -> Edge:
         """Materialise an edge row."""
@@ -246,7 +255,8 @@ def sees(cols: Mapping[str, Column], row: int, lsn: Lsn, as_of: AsOf | None) -> 
     if not cols["alive"].at(row, lsn):
         return False
     if as_of is None:
-        return bool(cols["record_until"].at(row, lsn) == math.inf)
+        current: bool = cols["record_until"].at(row, lsn) == math.inf
+        return current
     record, valid = as_of
     until = cols["record_until"].at(row, lsn)
     known = until == math.inf if record is None else cols["record_time"].at(row, lsn) <= record < until
@@ -298,12 +308,16 @@ class Draft:
     def current(self, kind: str, row: int) -> bool:
         """Whether a row is alive and not closed."""
         cols = self.part.items if kind == "items" else self.part.edges
-        return bool(cols["alive"].now(row) and cols["record_until"].now(row) == math.inf)
+        current: bool = cols["alive"].now(row) and cols["record_until"].now(row) == math.inf
+        return current
 
     def patch(self, kind: str, field: str, row: int, value: Any, *, seq: Lsn) -> None:
         """Set one value from an LSN on."""
-        log = self.part.metas.log if field == "metadata" else self.part.column(kind, field).log
-        log.add(row, value, seq)
+        part = self.part
+        if field == "metadata":
+            part.metas.log.add(row, value, seq)
+        else:
+            (part.items if kind == "items" else part.edges)[field].log.add(row, value, seq)
 
     def patch_many(self, kind: str, field: str, rows: Sequence[int], values: Any, *, seqs: Any) -> None:
         """Set one field of many rows; values and LSNs ascending, one for all or one for each."""

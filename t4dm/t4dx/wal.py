@@ -121,9 +121,10 @@ def read_header(data: bytes, path: str, seal: Seal | None = None) -> WalInfo:
 
 def encode(kind: Kind, lsn: int, ops: int, durable: int, payload: bytes, salt: bytes) -> bytes:
     """One framed record, without a MAC."""
+    crc = zlib.crc32
     head = _HEAD.pack(MAGIC, VERSION, kind, len(payload), lsn, ops, durable)
-    head += _CRC.pack(zlib.crc32(head))
-    return b"".join((head, payload, _CRC.pack(zlib.crc32(salt, zlib.crc32(payload, zlib.crc32(head))))))
+    head += _CRC.pack(crc(head))
+    return b"".join((head, payload, _CRC.pack(crc(salt, crc(payload, crc(head))))))
 
 
 def read_head(data: memoryview) -> Head | None:

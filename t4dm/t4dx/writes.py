@@ -116,7 +116,8 @@ class Writes(ABC):
         only.
         """
         name = "" if edge_type is None else door.check_type(edge_type, self._types.codes)
-        return self._submit([MapEdges([source], [target], [name], _rows([_finite(add(float(delta)))]))])
+        operator = np.array((_finite(add(delta)),), np.float64)
+        return self._submit([MapEdges([source], [target], [name], operator)])
 
     def update_edge_weights(self, changes: Iterable[tuple[str, str, EdgeType | str, AffineClip]]) -> Lsn:
         """One operator per (source, target, type), in one record."""
@@ -258,4 +259,4 @@ def _finite(op: AffineClip) -> AffineClip:
         raise EdgeError(
             f"{op} is no operator: a >= 0, b finite, lo <= hi; write AffineClip(1.0, 0.1, 0.0, 1.0)"
         )
-    return AffineClip(*map(float, op))
+    return op if type(op.a) is type(op.b) is float else AffineClip(*map(float, op))
