@@ -237,7 +237,7 @@ NOTES: Final = (
     "*bulk update* sets one field of the first 10,000 items in one call: by ids for T4DX, qdrant-edge and "
     "Chroma, by a range of numbers for SQLite, kuzu and LanceDB.",
     "*2 hops* returns the ids of all nodes one or two edges away. SQLite works on integer keys here, its "
-    "fastest layout; T4DX (`traverse_ids`) and kuzu take and return string ids.",
+    "fastest layout; T4DX (`reachable`) and kuzu take and return string ids.",
     "*scale* includes reading one weight afterwards, so that work put off is paid.",
     "*reopen* starts with modules imported and files in the page cache; kuzu has its vector index.",
     "*readers*: a recall is a search in a 1 % time window, a get and 2 hops; two threads recall without "

@@ -15,11 +15,9 @@ from typing import Any, Final, final
 import numpy as np
 
 from t4dm.t4dx.columns import Array
-from t4dm.t4dx.segment import Segment
+from t4dm.t4dx.segment import REMEMBERED, Segment
 from t4dm.t4dx.tables import Source, View
 from t4dm.t4dx.types import AsOf
-
-_REMEMBERED: Final = 1 << 17  # ids per source
 
 
 class Links(ABC):
@@ -66,7 +64,7 @@ class _SegmentLinks(Links):
         self._segment = weakref.ref(segment)
         self._out, self._targets = segment.outgoing()
         self._in: tuple[Any, Any, Any] | None = None
-        self._codes: dict[str, int] = {}
+        self._codes = segment.codes
         self._labels: dict[int, str] = {}
         self._flags: tuple[Array, Array, bytes | bool] | None = None
 
@@ -139,9 +137,6 @@ class _SegmentLinks(Links):
         if code is None:
             segment = self._segment()
             code = -1 if segment is None else segment.code_of(item_id)
-            if len(self._codes) >= _REMEMBERED:
-                self._codes.clear()
-            self._codes[item_id] = code
         return code
 
     def _names(self, codes: list[int]) -> list[str]:
@@ -150,7 +145,7 @@ class _SegmentLinks(Links):
             return [labels[code] for code in codes]
         except KeyError:
             pass
-        if len(labels) + len(codes) > _REMEMBERED:
+        if len(labels) + len(codes) > REMEMBERED:
             labels = self._labels = {}
         segment = self._segment()
         for code in codes:

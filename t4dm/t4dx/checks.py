@@ -34,10 +34,17 @@ def resolve(state: State, requests: list[Request]) -> list[Op]:
     Raises:
         ItemNotFoundError, EdgeNotFoundError, EdgeError, ItemError, TransactionError: and nothing changed.
     """
-    if len(requests) == 1 and isinstance(request := requests[0], SetField) and len(request.ids) == 1:
-        if state.find_item(request.ids[0]) is None:  # the commonest commit, without a plan
-            raise ItemNotFoundError(request.ids[0])
-        return [request]
+    if len(requests) == 1:  # the commonest commits need no plan
+        request = requests[0]
+        if isinstance(request, SetField) and len(request.ids) == 1:
+            if state.find_item(request.ids[0]) is None:
+                raise ItemNotFoundError(request.ids[0])
+            return [request]
+        if isinstance(request, MapEdges) and len(request.types) == 1 and request.types[0]:
+            key = request.sources[0], request.targets[0], request.types[0]
+            if not state.find_edges(*key):
+                raise EdgeNotFoundError(*key)
+            return [request]
     return _Plan(state).resolve(requests)
 
 

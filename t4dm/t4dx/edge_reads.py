@@ -117,6 +117,20 @@ class EdgeReads:
         starts = [ids] if isinstance(ids, str) else ids
         return walker.ids(starts, depth=_check_depth("depth", depth), limit=_check_limit(limit))
 
+    def reachable(
+        self,
+        ids: str | Iterable[str],
+        *,
+        edge_type: Types = None,
+        direction: Direction = OUT,
+        depth: int = 1,
+        min_weight: float = 0.0,
+        as_of: When = None,
+    ) -> set[str]:
+        """The ids of `traverse_ids` as a set: sorting them costs as much as finding them."""
+        walker = self._walker(edge_type, direction, min_weight, as_of)
+        return walker.reach([ids] if isinstance(ids, str) else ids, depth=_check_depth("depth", depth))
+
     def shortest_path(
         self,
         source: str,

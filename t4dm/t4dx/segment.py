@@ -32,6 +32,8 @@ from t4dm.t4dx.types import Float32s
 
 VECTORS: Final = "vectors_"
 _UNSURE: Final = -2  # the row of an id that has several, or whose hash another id has
+REMEMBERED: Final = 1 << 17
+"""Ids whose codes a segment keeps at hand."""
 LARGE: Final = ("texts", "props")
 """Columns with a table of checksums beside them, `<name>_sums`; vectors as well."""
 _NO_VECTORS: Final = np.zeros((0, 0), np.float32)
@@ -64,6 +66,7 @@ class Segment(Source):
 
     def __init__(self, entry: SegmentEntry, column: Callable[[str], Array], large: dict[str, Blob]) -> None:
         self.entry = entry
+        self.codes: dict[str, int] = {}
         self._column, self._large = column, large
 
     @cached_property
@@ -124,7 +127,18 @@ class Segment(Source):
         return row
 
     def code_of(self, item_id: str) -> int:
-        name = item_id.encode()
+        """The code of an id, -1 where it does not occur; the last ones looked up are remembered."""
+        known = self.codes.get(item_id)
+        if known is not None:
+            return known
+        code = self._find(item_id.encode())
+        if code >= 0:
+            if len(self.codes) >= REMEMBERED:
+                self.codes.clear()
+            self.codes[item_id] = code
+        return code
+
+    def _find(self, name: bytes) -> int:
         mark, hashes = zlib.crc32(name), self._hashes
         place = bisect_left(hashes, mark)
         size = len(hashes)

@@ -6,7 +6,7 @@ by a path with the fewest edges. Edges and items are read only for the paths tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from heapq import heappop, heappush
 from typing import NamedTuple, final
 
@@ -88,12 +88,26 @@ class Walker:
 
     def ids(self, starts: Iterable[str], *, depth: int | None, limit: int | None) -> list[str]:
         """The nodes within depth edges of the starts, nearest first, then by id; without the starts."""
-        frontier, steps = list(dict.fromkeys(starts)), 0
+        found: list[str] = []
+        for level in self._levels(starts, depth):
+            found += sorted(level)
+            if limit is not None and len(found) >= limit:
+                break
+        return found[:limit]
+
+    def reach(self, starts: Iterable[str], *, depth: int | None) -> set[str]:
+        """The same in no order."""
+        return set().union(*self._levels(starts, depth))
+
+    def _levels(self, starts: Iterable[str], depth: int | None) -> Iterator[Collection[str]]:
+        """The nodes 1, 2, .. edges away from the nearest start."""
+        frontier: Collection[str] = dict.fromkeys(starts)
         if len(self._sights) == 1 and self._sights[0].plain and self._sides == (False,):
             levels = self._sights[0].links.within(frontier, depth)
             if levels is not None:
-                return [node for level in levels for node in sorted(level)][:limit]
-        seen, found = set(frontier), list[str]()
+                yield from levels
+                return
+        seen, steps = set(frontier), 0
         while frontier and (depth is None or steps < depth):
             steps += 1
             fresh: set[str] = set()
@@ -102,14 +116,11 @@ class Walker:
                     self._ends(sight, frontier, incoming, fresh)
             fresh -= seen
             seen |= fresh
-            frontier = sorted(fresh)
-            found += frontier
-            if limit is not None and len(found) >= limit:
-                break
-        return found[:limit]
+            yield fresh
+            frontier = fresh
 
     @staticmethod
-    def _ends(sight: Sight, nodes: list[str], incoming: bool, found: set[str]) -> None:
+    def _ends(sight: Sight, nodes: Iterable[str], incoming: bool, found: set[str]) -> None:
         if sight.plain:
             sight.links.ends(nodes, incoming=incoming, found=found)
             return

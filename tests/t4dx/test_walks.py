@@ -86,6 +86,7 @@ def test_walks_agree_with_a_loop(seed: int) -> None:
         ]
         by_depth = sorted({(len(nodes), nodes[-1]) for nodes, _ in expected})
         assert store.traverse_ids(start, **options) == [node for _, node in by_depth]
+        assert store.reachable(start, **options) == {node for _, node in by_depth}
         assert all((path.item is None) == (path.nodes[-1] == NODES[-1]) for path in paths)
         if rng.random() < 0.1:
             store.compact()
@@ -281,6 +282,7 @@ def test_a_walk_that_cannot_be_says_what_to_type() -> None:
     for call, message in (
         (lambda: store.traverse("a", depth=0), "depth is 0; walk at least depth=1"),
         (lambda: store.traverse_ids("a", limit=-1), "limit is -1; ask for limit=0 or more"),
+        (lambda: store.reachable("a", depth=0), "depth is 0; walk at least depth=1"),
         (lambda: store.shortest_path("a", "b", max_depth=0), "max_depth is 0; walk at least max_depth=1"),
         (lambda: store.provenance("a", "sideways"), "direction is 'sideways'; write direction='back' or"),
         (lambda: store.traverse("a", direction="out"), "direction is 'out'; write direction=OUT, IN or BOTH"),

@@ -69,7 +69,7 @@ class Adapter(GraphSystem):
         return self.store.search(vector, k).ids
 
     def two_hops(self, num: int) -> set[str]:
-        return set(self.store.traverse_ids(self._ids[num], depth=2))
+        return self.store.reachable(self._ids[num], depth=2)
 
     def bump(self, edge: tuple[int, int, float]) -> None:
         source, target, delta = edge

@@ -188,6 +188,8 @@ def traverse_ids(world: World) -> None:
         reached |= frontier
     found = world.store.traverse_ids(start, edge_type=kind, direction=OUT, depth=depth)
     same(sorted(found), sorted(reached - {start}), f"traverse_ids {start} {kind} {depth}")
+    found = world.store.reachable(start, edge_type=kind, direction=OUT, depth=depth)
+    same(found, reached - {start}, f"reachable {start} {kind} {depth}")
 
 
 @question
