@@ -3,6 +3,8 @@
 The writer moves kappa between the two items of a pair, so every view sums to one; it inserts items together
 with their edges, and raises a counter. Readers look for a pair that does not add up, an item without its
 edge, a counter that runs back, a snapshot that changes.
+
+Beside these rounds, short histories of a few threads are recorded and must be linearizable (`histories`).
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from reliability import histories
 from reliability.model import digest
 from reliability.options import options
 from reliability.rows import Runner, Wrong
@@ -24,6 +27,7 @@ from t4dm.t4dx import T4DX, Edge, Filter, Item
 READERS = 8
 PAIRS = 6
 WAIT = 300.0
+HISTORIES = 2000
 
 
 class Hall:
@@ -128,12 +132,16 @@ def vector(number: int) -> np.ndarray:
 
 
 def cases(seed: int, size: int) -> list[str]:
-    """Rounds of 150 writes; `size` counts writes."""
-    return [f"{seed * 1000 + n},150" for n in range(max(1, size // 150))]
+    """Rounds of 150 writes; `size` counts writes. For each round ten histories, up to `HISTORIES`."""
+    first = seed * 100_000
+    rounds = [f"{first + n},150" for n in range(max(1, size // 150))]
+    return [*rounds, *[f"history {first + n}" for n in range(min(10 * len(rounds), HISTORIES))]]
 
 
 def check(case: str) -> int:
-    """One round; returns the number of looks that readers took."""
+    """One round; returns the number of looks that readers took. Or one history; returns that of its calls."""
+    if case.startswith(("history ", "[")):
+        return histories.check(case.removeprefix("history "))
     seed, writes = map(int, case.split(","))
     chosen = options(
         durability=("interval", "sync", "os")[seed % 3],
@@ -178,4 +186,4 @@ def hold(hall: Hall) -> None:
         hall.found("threads wait for each other: a deadlock")
 
 
-RUNNER = Runner("concurrency", cases, check, {"pr": 300, "nightly": 15_000})
+RUNNER = Runner("concurrency", cases, check, {"pr": 300, "nightly": 180_000})

@@ -42,8 +42,10 @@ TESTS = {
     ),
     "concurrency": (
         "One writer, eight readers, flushes and merges, switching threads as often as Python can: no half "
-        "transaction, no item without its edges, no changed snapshot, no time running back. *Tried* counts "
-        "looks."
+        "transaction, no item without its edges, no changed snapshot, no time running back. And short "
+        "histories of three or four threads on two or three ids, a reopen at their end: some order of the "
+        "calls, in which none comes before one that had returned, must give on a plain dict every answer "
+        "that the store gave (linearizability). *Tried* counts looks and calls."
     ),
     "processes": (
         "Readers in other processes open the store while the writer removes files; a second writer and a "
