@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 
+import msgpack
 import pytest
 from disks_with_events import FailingDisk
 from simulated_fs import SimulatedFileSystem
 
 from t4dm.errors import CorruptionError, StoreFullError, StorePoisonedError
-from t4dm.t4dx import T4DX, Item, Options, backup_store, manifest, verify_store, wal
+from t4dm.t4dx import T4DX, Item, Options, backup_store, manifest, ops, verify_store, wal
 from t4dm.t4dx.journal import Journal
 from t4dm.t4dx.logread import LogChain
 from t4dm.t4dx.wal import Record
@@ -170,3 +171,16 @@ def wal_records(fs: SimulatedFileSystem, start: int) -> list[Record]:
     while (record := chain.next()) is not None:
         found.append(record)
     return [record for record in found if record.start >= start]
+
+
+@pytest.mark.parametrize("inner", [[7, ["a"]], [9, ["a"], ["b"], ["CAUSES"]]])
+def test_a_restore_of_what_is_no_insert_is_refused(inner: list[object]) -> None:
+    with pytest.raises(CorruptionError, match="unknown operation"):
+        ops.unpack(msgpack.packb([[11, [1], inner]]), path="log")
+
+
+def test_what_undoes_a_transaction_is_refused_where_it_cannot_be_read() -> None:
+    fs = SimulatedFileSystem()
+    journal(opened(fs)).append([ops.Remember("night", 0, 3, 1.0, b"no zlib")], first=1)
+    with pytest.raises(CorruptionError, match="what undoes a transaction cannot be read"):
+        opened(fs.after_crash("all"))
