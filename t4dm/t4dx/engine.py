@@ -299,11 +299,13 @@ class T4DX(Reader, Writes):
         self._state = self._recovered.state
         self._collections, self._types = self._state.collections, self._state.types
         self._publish()
-        self._version = Version(self._cut)
 
     def _publish(self) -> None:
-        """Let readers see the present: one assignment, whatever the size of the store."""
+        """Let readers see the present, and drop what they saw before: the caller is a thread that has time to
+        unmap files.
+        """
         self._cut = self._state.cut()
+        self._version = Version(self._cut)
 
     def _present(self) -> Version:
         if self._gone:

@@ -17,6 +17,7 @@ from t4dm.t4dx.segment import column_of, is_large
 from t4dm.t4dx.types import Lsn
 
 _PIECE: Final = 4 << 20  # bytes written at once
+_BURST: Final = 8 << 20  # bytes until the next fsync: the log waits behind it for a turn at the disk
 
 
 def go_on() -> None:
@@ -84,7 +85,7 @@ def _write(
     fs.write_new(path, data)
     size, crc, sums = len(data), zlib.crc32(data), _Sums(large)
     sums.add(data)
-    file = None
+    file, synced = None, 0
     try:
         for data in pieces:
             pulse()
@@ -92,6 +93,9 @@ def _write(
             file.write(data, size)
             size, crc = size + len(data), zlib.crc32(data, crc)
             sums.add(data)
+            if size - synced >= _BURST:
+                file.sync()
+                synced = size
     finally:
         if file is not None:
             file.close()

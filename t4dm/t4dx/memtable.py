@@ -22,6 +22,10 @@ from t4dm.t4dx.types import ITEM_TYPES, Float32s, Lsn
 
 _TYPE_CODES: Final = {name: code for code, name in enumerate(ITEM_TYPES)}
 _FIRST: Final = 256
+_RESERVED: Final = 64 * 2**20
+"""Bytes of addresses that vectors get when their first block is full: pages that are never touched cost
+nothing, while a copy of a large block would hold up its writer.
+"""
 _ONE: Final = (*ITEM_NUMBERS, "type", "session", "collection", "vec_row", "seq", "inv_norm", "alive")
 
 
@@ -202,7 +206,8 @@ class Memtable(Source):
         block, start = self.vectors(code), self._used.get(code, 0)
         used = start + len(vectors)
         if used > len(block):
-            grown = np.empty((max(used, 2 * len(block)), block.shape[1]), np.float32)
+            room = max(used, 2 * len(block), _RESERVED // (4 * block.shape[1]))
+            grown = np.empty((room, block.shape[1]), np.float32)
             grown[:start] = block[:start]
             block = self._blocks[code] = grown
         block[start:used] = vectors

@@ -122,12 +122,23 @@ class _Arrays(Mapping[str, Array]):
 class View:
     """The rows of one part at one LSN. Arrays may be longer than `n` and `m`: rows behind are not there."""
 
-    __slots__ = ("_rules", "edges", "items", "lsn", "m", "n", "part", "source")
+    __slots__ = ("_rules", "lsn", "m", "n", "part", "source")
 
     def __init__(self, part: Part, lsn: Lsn, n: int, m: int, rules: Rules) -> None:
         self.part, self.source, self.lsn, self.n, self.m = part, part.source, lsn, n, m
         self._rules = rules
-        self.items, self.edges = _Arrays(self, "items"), _Arrays(self, "edges")
+
+    @property
+    def items(self) -> Mapping[str, Array]:
+        """The columns of the items. Not kept: a circle of references would leave the files of an old view
+        mapped until the garbage collector comes by.
+        """
+        return _Arrays(self, "items")
+
+    @property
+    def edges(self) -> Mapping[str, Array]:
+        """The columns of the edges."""
+        return _Arrays(self, "edges")
 
     def array(self, kind: str, name: str) -> Array:
         """A column as an array; the same one as long as nothing changed in it."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import random
+import weakref
 import zlib
 from itertools import pairwise
 
@@ -120,3 +122,22 @@ def test_a_writing_that_is_given_up_leaves_the_pulse_to_say_so() -> None:
         files.write_segment(fs, "s", 1, building.build([]), folded=0, pulse=stop)
     entry = files.write_segment(fs, "s", 2, building.build([]), folded=0)
     assert (entry.items, entry.edges) == (0, 0)
+
+
+def test_a_merged_segment_is_let_go_without_the_garbage_collector() -> None:
+    fs = SimulatedFileSystem()
+    gc.disable()  # it would unmap the old files whenever it likes, in the thread of a writer
+    try:
+        with T4DX.open("s", dim=2, fs=fs) as store:
+            for name in ("a", "b"):
+                store.insert(Item(id=name, vector=np.ones(2)), [Edge(name, "c", "CAUSES")])
+                store.flush()
+            assert store.search(np.ones(2), 2).ids == ["a", "b"]
+            assert store.traverse_ids("a") == ["c"]
+            assert store.update_edge_weight("a", "c", 0.25, edge_type="CAUSES")
+            olds = [weakref.ref(draft.source) for draft in store._state.segments]
+            store.compact()
+            assert store.get("a").id == "a"
+            assert [old() for old in olds] == [None, None]
+    finally:
+        gc.enable()
