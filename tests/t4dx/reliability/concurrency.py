@@ -186,4 +186,4 @@ def hold(hall: Hall) -> None:
         hall.found("threads wait for each other: a deadlock")
 
 
-RUNNER = Runner("concurrency", cases, check, {"pr": 300, "nightly": 180_000})
+RUNNER = Runner("concurrency", cases, check, {"pr": 300, "nightly": 120_000})

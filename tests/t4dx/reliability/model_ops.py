@@ -9,13 +9,18 @@ from reliability import disk, more_moves, more_operations, more_questions, opera
 from reliability.model import Model, difference, digest
 from reliability.moves import MOVES, move
 from reliability.operations import World, make_write, swarm
-from reliability.options import tiny
+from reliability.options import options, tiny
 from reliability.rows import Lost, Runner, Wrong
 
-from t4dm.t4dx import T4DX
+from t4dm.t4dx import T4DX, Options
 
 TABLES = (more_operations, more_questions, more_moves)
 STEPS = 50
+NIGHT = 4000
+"""Games from which on there are long ones as well."""
+LONG_GAMES, LONG_STEPS, LONG_POOL = 20, 2000, 1000
+LONG_QUIET = 0.985
+"""Share of writes among the steps of a long game: one in 500 steps closes or kills the store."""
 FOLDER = "store"
 KEY = b"a key of the user's own"
 
@@ -26,7 +31,7 @@ class Play:
     def __init__(self, seed: int, *, pool: int = 12) -> None:
         self.rng = random.Random(seed)
         self.fs = disk.WatchedDisk(seed=seed)
-        self.options = tiny(self.rng)
+        self.options = tiny(self.rng) if pool < LONG_POOL else roomy(self.rng)
         self.key = KEY if seed % 4 == 3 else None
         self.world = World(self.rng, [f"item-{n}" for n in range(pool)])
         self.allowed = swarm(self.rng)
@@ -228,22 +233,36 @@ def verify(play: Play) -> None:
         raise Wrong(f"verify(deep): {report.problems[:2]}")
 
 
+def roomy(rng: random.Random) -> Options:
+    """Thresholds for long games: segments of a hundred items, several of them to merge."""
+    return options(
+        durability=rng.choice(("sync", "os")),
+        memtable_items=rng.choice((100, 250)),
+        memtable_bytes=rng.choice((2**15, 2**20)),
+        max_deltas=rng.choice((2, 4)),
+        max_segments=rng.choice((3, 6)),
+        txn_part_bytes=rng.choice((200, 10_000)),
+    )
+
+
 def cases(seed: int, size: int) -> list[str]:
-    """Games of 50 steps; `size` counts games. Every tenth has many ids."""
-    return [f"{seed * 100_000 + n},{STEPS},{12 if n % 10 else 40}" for n in range(size)]
+    """Games of 50 steps, every tenth with many ids; `size` counts them. A night begins with long games."""
+    first = seed * 100_000
+    long = [f"{first + size + n},{LONG_STEPS},{LONG_POOL}" for n in range(LONG_GAMES if size >= NIGHT else 0)]
+    return [*long, *[f"{first + n},{STEPS},{12 if n % 10 else 40}" for n in range(size)]]
 
 
 def check(case: str) -> int:
     """One game."""
     seed, steps, pool = map(int, case.split(","))
-    play = Play(seed, pool=pool)
+    play, quiet = Play(seed, pool=pool), 0.85 if pool < LONG_POOL else LONG_QUIET
     for number in range(steps):
         try:
-            play.step()
+            play.step(quiet=quiet)
         except (Lost, Wrong) as fault:
             raise type(fault)(f"step {number}: {fault.message}") from None
     play.finish()
     return steps
 
 
-RUNNER = Runner("model_ops", cases, check, {"pr": 200, "nightly": 4000})
+RUNNER = Runner("model_ops", cases, check, {"pr": 200, "nightly": NIGHT})
