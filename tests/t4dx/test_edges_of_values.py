@@ -15,7 +15,7 @@ from t4dm.errors import (
     ReadOnlyStoreError,
     StoreClosedError,
 )
-from t4dm.t4dx import T4DX, Edge, F, Filter, Item, Options
+from t4dm.t4dx import T4DX, Edge, EdgeFilter, F, Filter, Item, Options
 from t4dm.t4dx.history import life_of
 
 
@@ -84,6 +84,13 @@ def test_metadata_may_be_any_mapping_empty_or_not(store: T4DX) -> None:
     store.insert(Item(id="a", metadata=MappingProxyType({})))
     store.insert(Item(id="b", metadata=MappingProxyType({"n": 1})))
     assert [dict(item.metadata) for item in store.scan(order="id")] == [{}, {"n": 1}]
+    store.update_fields("b", metadata=MappingProxyType({}))
+    assert store.get("b").metadata == {}
+
+
+def test_edges_have_no_fields_of_items(store: T4DX) -> None:
+    with pytest.raises(FilterError, match="a condition on an edge looks at its properties"):
+        list(store.edges(where=EdgeFilter(where=(F("why") == "x") & ~(F("@kappa") > 0.5))))
 
 
 def test_a_filter_of_names_takes_only_names(store: T4DX) -> None:
