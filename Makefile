@@ -1,4 +1,4 @@
-# make run | make test | make lint | make docs | make bench | make reliability   (each sets up what it needs in .venv)
+# make run | make test | make lint | make docs | make bench | make reliability | make coverage   (each sets up what it needs in .venv)
 # On Linux without a GPU, the smaller CPU build of torch:  make run TORCH_INDEX_URL=<an index of CPU builds>
 
 SHELL := /bin/bash
@@ -8,7 +8,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
 	$$p -c '$(SUPPORTED)' >/dev/null 2>&1 && echo $$p && break; done)
 TORCH_INDEX := $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
 
-.PHONY: help run test lint format docs bench reliability clean
+.PHONY: help run test lint format docs bench reliability coverage clean
 
 help:
 	@sed -n 1p Makefile
@@ -60,6 +60,13 @@ TIER ?= pr
 
 reliability: .venv/.stamp
 	OMP_NUM_THREADS=1 PYTHONPATH=tests/t4dx $(BIN)/python -m reliability --tier $(TIER) $(ARGS)
+
+# Branches of the storage engine that its tests take; the slow runners of `make reliability` are left out.
+coverage: .venv/.stamp
+	$(BIN)/python -m coverage erase
+	OMP_NUM_THREADS=1 $(BIN)/python -m coverage run -m pytest -q tests/t4dx --deselect tests/t4dx/test_reliability.py $(ARGS)
+	$(BIN)/python -m coverage combine -q
+	$(BIN)/python -m coverage report --fail-under 95
 
 clean:
 	rm -rf .venv .venv-bench dist build .pytest_cache .mypy_cache .ruff_cache
