@@ -9,8 +9,8 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
-from collections.abc import Callable, Iterator
-from typing import Final, final
+from collections.abc import Callable
+from typing import Final, TypeVar, final
 
 from t4dm import errors
 from t4dm.t4dx import logfile, ops, parts, wal
@@ -21,6 +21,9 @@ from t4dm.t4dx.types import Lsn, Options
 from t4dm.t4dx.wal import Kind, WalInfo
 
 LEVELS: Final = ("sync", "interval", "os")
+_SOON: Final = 0.1
+"""Seconds until a waiter looks again by itself, should nobody have called it."""
+_T = TypeVar("_T")
 
 
 @final
@@ -119,16 +122,20 @@ class Journal:
         """Wait until an LSN (or all) is durable. One waiter fsyncs for all who appended before it; writers go
         on appending meanwhile, and the next fsync serves all of them.
         """
-        wanted = self._appended if lsn is None else lsn
-        with self._turn:
-            while self._syncing and self.durable < wanted:
-                self._turn.wait()
-            if self.durable >= wanted:
-                return
-            self.check()
-            self._syncing = True
-        with self._leading():
+        wanted, leading = self._appended if lsn is None else lsn, False
+        try:
+            with self._turn:
+                while self._syncing and self.durable < wanted:
+                    self._turn.wait(_SOON)
+                if self.durable >= wanted:
+                    return
+                self.check()
+                leading = self._syncing = True
             self._fdatasync()
+        finally:  # in this frame and without a call: whatever interrupts it, the turn is given back
+            if leading:
+                self._syncing = False
+                self._call_next()
 
     def prepare(self) -> None:
         """Before `rotate`, outside of the writer's lock: fsync what there is, and make the next file. It is
@@ -157,29 +164,8 @@ class Journal:
             StoreFullError: nothing changed, the old log goes on. StorePoisonedError.
         """
         self.check()
-        with self._spare_lock, self._file_lock, self._lead():
-            if self.log.info.first_lsn > self._appended:
-                return self.log.info
-            if self.durable < self._appended:
-                self._fdatasync()
-            old, last = self.log, self._appended
-            mark = old.mark()
-            try:
-                info = self._successor(old, last)
-                new = LogWriter.begin(self._fs, self.folder, info, self._seal)
-            except OSError as error:
-                raise self._failed(error) from error
-            try:
-                self._end(old, last, info)
-            except BaseException as error:
-                new.close()
-                if old.size != mark.size:  # the old log names a successor that nobody writes to
-                    self.poisoned(error)
-                raise
-            self._older[old.info.file_id] = old.size
-            self.log, self._spare, self._marked = new, 0, True
-        old.close()
-        return info
+        with self._spare_lock, self._file_lock:
+            return self._alone(self._rotate)
 
     def forget(self, first: int) -> None:
         """A manifest says that logs before this id are flushed: count them no more."""
@@ -201,8 +187,7 @@ class Journal:
                 self.log.append(Kind.MARKER, self._appended + 1, 0, self.durable)
                 self._marked = True
         if self._marked:
-            with self._lead():
-                self._fdatasync()
+            self._alone(self._fdatasync)
 
     def close(self) -> None:
         """Sync, mark, give back what was allocated ahead, and close; a poisoned journal is only closed."""
@@ -210,7 +195,8 @@ class Journal:
         try:
             if not self.poison:
                 self.sync()
-                self._finish()
+                with self._file_lock:
+                    self._alone(self._finish)
         finally:
             self.log.close()
 
@@ -220,9 +206,34 @@ class Journal:
             self._finalizer.detach()
         self.log.close()
 
+    def _rotate(self) -> WalInfo:
+        if self.log.info.first_lsn > self._appended:
+            return self.log.info
+        if self.durable < self._appended:
+            self._fdatasync()
+        old, last = self.log, self._appended
+        mark = old.mark()
+        try:
+            info = self._successor(old, last)
+            new = LogWriter.begin(self._fs, self.folder, info, self._seal)
+        except OSError as error:
+            raise self._failed(error) from error
+        try:
+            self._end(old, last, info)
+        except BaseException as error:
+            new.close()
+            if old.size != mark.size:  # the old log names a successor that nobody writes to
+                self.poisoned(error)
+            raise
+        self._older[old.info.file_id] = old.size
+        self.log, self._spare, self._marked = new, 0, True
+        old.close()
+        return info
+
     def _finish(self) -> None:
-        with self._file_lock, self._lead(), contextlib.suppress(OSError):
-            fresh = not self._marked
+        """End the log with a marker, and leave nothing behind that was allocated ahead."""
+        fresh = not self._marked
+        with contextlib.suppress(OSError):
             if fresh:
                 self.log.append(Kind.MARKER, self._appended + 1, 0, self.durable)
                 self._marked = True
@@ -231,24 +242,23 @@ class Journal:
             if self._spare:
                 self._fs.unlink(f"{self.folder}/{wal.wal_name(self._spare)}")
 
-    @contextlib.contextmanager
-    def _lead(self) -> Iterator[None]:
+    def _alone(self, work: Callable[[], _T]) -> _T:
         """Wait for a running fsync, and let no other begin before this is done."""
-        with self._turn:
-            while self._syncing:
-                self._turn.wait()
-            self._syncing = True
-        with self._leading():
-            yield
-
-    @contextlib.contextmanager
-    def _leading(self) -> Iterator[None]:
+        leading = False
         try:
-            yield
-        finally:
             with self._turn:
+                while self._syncing:
+                    self._turn.wait(_SOON)
+                leading = self._syncing = True
+            return work()
+        finally:
+            if leading:
                 self._syncing = False
-                self._turn.notify_all()
+                self._call_next()
+
+    def _call_next(self) -> None:
+        with self._turn:
+            self._turn.notify_all()
 
     def _fdatasync(self) -> None:
         """Called by the one whose turn it is."""
