@@ -18,12 +18,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from experiments.storage_bench import data, groups, live, measure, report
+from experiments.storage_bench import data, groups, live, measure, report, shares
 from experiments.storage_bench.systems import release
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 ENGINES: Final = ("t4dx", "sqlite", "qdrant-edge", "lancedb", "chroma", "kuzu")
-LIVE: Final = {"reopen": live.reopen, "readers": live.readers, "stall": live.stall}
+LIVE: Final = {
+    "reopen": live.reopen,
+    "readers": live.readers,
+    "writers": live.writers,
+    "stall": live.stall,
+    "shares": shares.shares,
+}
 _DEFAULTS: Final = {"rounds": 5, "calls": 3000, "budget": 3.0}
 _ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

@@ -85,7 +85,7 @@ def load(label: str, setting: Setting) -> Result:
 
 def point(name: str, setting: Setting) -> Result:
     """One kind of call, systems interleaved; at the end all systems must give the same answers."""
-    stores, missing = copies(name, setting)
+    stores, missing = copies(POINT[name], setting)
     try:
         jobs = {label: _job(name, store, setting) for label, store in stores.items()}
         for job in jobs.values():  # caches, prepared statements and lazy columns
@@ -104,12 +104,12 @@ def point(name: str, setting: Setting) -> Result:
     return {"systems": systems, "missing": [entry._asdict() for entry in missing]}
 
 
-def copies(name: str, setting: Setting) -> tuple[dict[str, Any], list[Missing]]:
+def copies(labels: Sequence[str], setting: Setting) -> tuple[dict[str, Any], list[Missing]]:
     """Open a private copy of each loaded store."""
     stores: dict[str, Any] = {}
     missing: list[Missing] = []
     shutil.rmtree(setting.scratch, ignore_errors=True)
-    for label in setting.wanted(POINT.get(name, (name,))):
+    for label in setting.wanted(labels):
         source = setting.stores / label.partition(" ")[0]
         if not source.exists():
             missing.append(Missing(label, "not loaded: run the group 'load' first"))

@@ -6,17 +6,19 @@ import os
 import shutil
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 
 from experiments.storage_bench import measure
-from experiments.storage_bench.data import START, Data
+from experiments.storage_bench.data import START, Data, Row
 from experiments.storage_bench.groups import Result, Setting, agree, copies
 from experiments.storage_bench.systems import system
 from t4dm.t4dx import T4DX, Filter, Item, Options
 
+WRITERS: Final = 8
 _OPENED: Final = ("t4dx os", "sqlite normal", "kuzu", "qdrant-edge")
 
 
@@ -75,7 +77,7 @@ def readers(setting: Setting) -> Result:
     """Two threads recall (a search in a 1 % time window, a get, 2 hops) alone, then beside a writer that
     inserts synced while flushes and merges run.
     """
-    stores, missing = copies("t4dx sync", setting)
+    stores, missing = copies(("t4dx sync",), setting)
     found: Result = {"systems": {}, "missing": [entry._asdict() for entry in missing]}
     if not stores:
         return found
@@ -106,6 +108,64 @@ def readers(setting: Setting) -> Result:
         }
     found["systems"]["beside a writer"] |= {"inserted": writer.done, "manifests": spans}
     return found
+
+
+def writers(setting: Setting) -> Result:
+    """Eight threads insert synced. T4DX fsyncs once for all that wait; SQLite has one writer at a time, so
+    its threads take turns at one connection.
+    """
+    stores, missing = copies(("t4dx sync", "sqlite full"), setting)
+    lock = threading.Lock()
+
+    def in_turn(insert: Callable[[Row], None]) -> Callable[[Row], None]:
+        def call(row: Row) -> None:
+            with lock:
+                insert(row)
+
+        return call
+
+    calls = {
+        label: in_turn(store.insert) if label.startswith("sqlite") else store.insert
+        for label, store in stores.items()
+    }
+    rates: dict[str, list[float]] = {label: [] for label in stores}
+    times: dict[str, list[list[float]]] = {label: [] for label in stores}
+    try:
+        for turn in range(setting.rounds):
+            for label, call in calls.items():
+                begin = time.perf_counter()
+                times[label].append(_together(call, setting, turn))
+                rates[label].append(len(times[label][-1]) / (time.perf_counter() - begin))
+    finally:
+        for store in stores.values():
+            store.close()
+    systems = {
+        label: {
+            **measure.summary(times[label]),
+            "durability": stores[label].durability,
+            "rate": float(np.median(rates[label])),
+            "rounds_rate": rates[label],
+        }
+        for label in stores
+    }
+    return {"systems": systems, "missing": [entry._asdict() for entry in missing]}
+
+
+def _together(insert: Callable[[Row], None], setting: Setting, turn: int) -> list[float]:
+    """Milliseconds of each insert of WRITERS threads, every thread with rows of its own."""
+    data, found = setting.data, [list[float]() for _ in range(WRITERS)]
+    first = data.n + turn * setting.calls
+    rows = list(data.rows(first, first + setting.calls))
+
+    def write(place: int) -> None:
+        found[place] = measure.block(insert, rows[place::WRITERS], budget=setting.budget)
+
+    threads = [threading.Thread(target=write, args=(place,)) for place in range(WRITERS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return [milliseconds for part in found for milliseconds in part]
 
 
 class _Writer:

@@ -73,7 +73,7 @@ def figures(target: Target, systems: Mapping[str, Any]) -> dict[str, dict[str, A
             figure = {"value": part["rate"], "times": [part["seconds"]]}
         elif target.metric == "rows/s":
             figure = {"value": part["rate"], "times": part["rounds_p50"]}
-        elif target.metric == "recalls/s":
+        elif target.metric in ("recalls/s", "inserts/s"):
             figure = {"value": part["rate"], "times": [1 / rate for rate in part["rounds_rate"]]}
         elif target.metric == "p99 ms":
             figure = {"value": part["p99"], "times": part["rounds_p99"]}
@@ -156,6 +156,7 @@ def page(rows: Sequence[Mapping[str, Any]], stored: Sequence[Stored]) -> str:
         ["operation", "system", "value", "p50 ms", "p99 ms", "rounds", "T4DX / it", "durability"],
         [_full(row) for row in rows],
     )
+    lines += _shares(stored)
     return "\n".join([*lines, "", *_notes(stored)]) + "\n"
 
 
@@ -207,6 +208,25 @@ def _versions(stored: Sequence[Stored]) -> str:
     return ", ".join(f"{name} {version}" for name, version in sorted(found.items()))
 
 
+def _shares(stored: Sequence[Stored]) -> list[str]:
+    """What bounds a call: the profile behind the rows that miss their target."""
+    rows = [row for entry in stored for row in entry.get("shares", ())]
+    if not rows:
+        return []
+    parts = list(rows[0]["parts"])
+    table = [
+        [
+            f"{row['operation']}, {row['system'].split()[-1]}",
+            *(_short(row["parts"][part]) for part in parts),
+            _short(row["micros"]),
+            f"{row['python_calls']:.0f}",
+        ]
+        for row in rows
+    ]
+    heads = ["call, durability", *parts, "together", "Python functions"]
+    return ["", "## Where the time of a call goes", "", *SHARES, "", *_table(heads, table)]
+
+
 def _notes(stored: Sequence[Stored]) -> list[str]:
     """How each kind of row is measured, what is missing, and the calibration."""
     lines = ["## How", ""]
@@ -229,6 +249,13 @@ def _notes(stored: Sequence[Stored]) -> list[str]:
     )
 
 
+SHARES: Final = (
+    "Microseconds of T4DX in each part of the engine, from a profile scaled to the time without it:",
+    "*checks* of what came in, the *log* record (packing, checksums, buffers), the *lookup* of ids, the",
+    "*state* that changes or is read, the *engine* around them, the *kernel* (write, fdatasync, locks), and",
+    "the *rest* (the benchmark's own call). A Python function costs some 0.1 us to call: where they are many",
+    "and the kernel takes little, a row is bound by the interpreter, while the peer runs compiled code.",
+)
 NOTES: Final = (
     "Making the store's own objects (an `Item`, a `Point`, a blob) is part of each call.",
     "*bulk load* ends when the rows are safe in files and one search has answered: exact search for T4DX and "
@@ -240,6 +267,8 @@ NOTES: Final = (
     "fastest layout; T4DX (`reachable`) and kuzu take and return string ids.",
     "*scale* includes reading one weight afterwards, so that work put off is paid.",
     "*reopen* starts with modules imported and files in the page cache; kuzu has its vector index.",
+    "*8 writers*: eight threads insert without pause; SQLite has one writer at a time, so its threads take "
+    "turns at one connection. Not in the plan's table: it shows what one fsync for many is worth.",
     "*readers*: a recall is a search in a 1 % time window, a get and 2 hops; two threads recall without "
     "pause, alone and beside a writer that inserts synced without pause while flushes and merges run.",
     "*writer stall*: the longest unsynced insert of all rounds, through several flushes and merges; the bare "

@@ -164,6 +164,16 @@ TARGETS: Final = (
         "<= 2x idle",
     ),
     Target(
+        "insert_sync_writers",
+        "8 writers insert one item each, synced",
+        "writers",
+        "t4dx sync",
+        "sqlite full",
+        "inserts/s",
+        0.6,
+        "<= 0.6x SQLite WAL/FULL",
+    ),
+    Target(
         "writer_stall",
         "longest writer stall during flush and merge",
         "stall",

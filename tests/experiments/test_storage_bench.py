@@ -53,7 +53,7 @@ def test_data_is_the_same_every_time(bench: ModuleType, content: Any) -> None:
 
 def test_both_stores_answer_alike(bench: ModuleType, loaded: Any) -> None:
     """get, 2 hops, a changed weight, a scaling and the nearest, against numpy and against each other."""
-    stores, _ = bench.groups.copies("two_hops", loaded)
+    stores, _ = bench.groups.copies(bench.groups.POINT["two_hops"], loaded)
     data, ours, theirs = loaded.data, stores["t4dx os"], stores["sqlite normal"]
     target = int(data.targets[7][0])
     for store in (ours, theirs):
@@ -164,7 +164,24 @@ def test_without_the_peer_nothing_is_claimed(bench: ModuleType) -> None:
 def test_every_wish_of_the_plan_has_a_group(bench: ModuleType) -> None:
     from experiments.storage_bench import __main__ as command
 
-    assert {target.group for target in bench.targets.TARGETS} == set(command.names())
+    assert {target.group for target in bench.targets.TARGETS} == set(command.names()) - {"shares"}
+
+
+def test_every_part_of_a_call_is_counted_once(bench: ModuleType, loaded: Any) -> None:
+    from experiments.storage_bench import report, shares
+
+    found = shares.shares(loaded)
+    assert [(row["operation"], row["system"]) for row in found["shares"]][:2] == [
+        ("insert", "t4dx sync"),
+        ("update", "t4dx sync"),
+    ]
+    for row in found["shares"]:
+        assert sum(row["parts"].values()) == pytest.approx(row["micros"], abs=0.1)
+        assert row["python_calls"] > 10
+    kernel = {row["operation"]: row["parts"]["kernel"] for row in found["shares"]}
+    assert kernel["get"] < kernel["update"]
+    table = report._shares([found])
+    assert sum(line.startswith("| ") for line in table) == 2 + len(found["shares"])
 
 
 def test_a_run_writes_its_report_and_goes_on_where_it_stopped(

@@ -28,7 +28,7 @@ class Adapter(GraphSystem):
             "fsync before each commit returns" if level == "full" else "WAL, synced only at a checkpoint"
         )
         self._ids = data.ids
-        self._db = sqlite3.connect(folder / "store.db", isolation_level=None)
+        self._db = sqlite3.connect(folder / "store.db", isolation_level=None, check_same_thread=False)
         for pragma in ("journal_mode=WAL", f"synchronous={level.upper()}", "cache_size=-65536"):
             self._db.execute(f"PRAGMA {pragma}").fetchall()
         self._db.execute(
