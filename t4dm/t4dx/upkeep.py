@@ -21,7 +21,7 @@ from t4dm.t4dx import compaction, deltas, flush, recovery
 from t4dm.t4dx.flush import Pin
 from t4dm.t4dx.fs import FULL, FileSystem
 from t4dm.t4dx.journal import Journal
-from t4dm.t4dx.manifest import Manifest
+from t4dm.t4dx.manifest import Manifest, manifest_name
 from t4dm.t4dx.state import State
 from t4dm.t4dx.tables import Draft
 from t4dm.t4dx.types import Options
@@ -189,16 +189,18 @@ class Upkeep:
         drafts = [frozen.draft for frozen in pin.frozen]
         folds = [(draft, deltas.fold(draft, pin.rules, pin.lsn)) for draft in pin.segments]
         reached = self._catch_up(done.draft, drafts, pin)
+
+        def change(state: State) -> None:
+            self._carry(done.draft, drafts, pin, since=reached)
+            for draft, fold in folds:
+                deltas.settle(draft, fold)
+            state.flushed_undo = pin.undo
+            state.frozen = [frozen for frozen in state.frozen if frozen not in pin.frozen]
+            state.segments = state.segments if done.draft is None else [done.draft, *state.segments]
+
         with self.structure:
             now = self._engine.current()
-            self._engine.commit(flush.manifest_after(now, pin, done, next_file_id=self._ids))
-            with self._swapping() as state:
-                self._carry(done.draft, drafts, pin, since=reached)
-                for draft, fold in folds:
-                    deltas.settle(draft, fold)
-                state.flushed_undo = pin.undo
-                state.frozen = [frozen for frozen in state.frozen if frozen not in pin.frozen]
-                state.segments = state.segments if done.draft is None else [done.draft, *state.segments]
+            self._put_in_force(flush.manifest_after(now, pin, done, next_file_id=self._ids), change)
             self._sweep()
         self.bytes_written["segments"] += done.size
         self.bytes_written["deltas"] += 0 if done.delta is None else done.delta.size
@@ -208,16 +210,20 @@ class Upkeep:
         done = compaction.run(self._fs, self._folder, pin, task, number=number, pulse=self._pulse)
         chosen = self._drafts(pin, task)
         reached = self._catch_up(done.draft, chosen, pin)
+
+        def change(state: State) -> None:
+            if task.kind == "columns":
+                for draft in chosen:
+                    draft.folded = pin.lsn
+            else:
+                self._carry(done.draft, chosen, pin, since=reached)
+                state.segments = _replaced(state.segments, chosen, done.draft)
+
         with self.structure:
             now = self._engine.current()
-            self._engine.commit(compaction.manifest_after(now, pin, task, done, next_file_id=self._ids))
-            with self._swapping() as state:
-                if task.kind == "columns":
-                    for draft in chosen:
-                        draft.folded = pin.lsn
-                else:
-                    self._carry(done.draft, chosen, pin, since=reached)
-                    state.segments = _replaced(state.segments, chosen, done.draft)
+            self._put_in_force(
+                compaction.manifest_after(now, pin, task, done, next_file_id=self._ids), change
+            )
             self._sweep()
         self.bytes_written["columns" if task.kind == "columns" else "merges"] += done.size
         self.bytes_written["deltas"] += 0 if done.delta is None else done.delta.size
@@ -282,20 +288,22 @@ class Upkeep:
             self._busy.add(number)
             return number
 
-    @contextlib.contextmanager
-    def _swapping(self) -> Iterator[State]:
-        """The writer's lock, for as long as a swap takes."""
-        with self._lock:
-            started = time.perf_counter()
-            try:
-                yield self._state
+    def _put_in_force(self, new: Manifest, change: Callable[[State], None]) -> None:
+        """Publish a manifest, and change the state as it says, under the writer's lock for as long as that
+        takes. Where the manifest is ahead of the state, only a reopen brings both together again.
+        """
+        try:
+            self._engine.commit(new)
+            with self._lock:
+                started = time.perf_counter()
+                change(self._state)
                 self._state.forget_folded()
                 self._engine.publish()
-            except (
-                BaseException
-            ) as error:  # the manifest is ahead of the state: only a reopen brings both together
+                self.longest_swap = max(self.longest_swap, time.perf_counter() - started)
+        except BaseException as error:
+            if self._fs.exists(f"{self._folder}/{manifest_name(new.version)}"):
                 raise self._journal.poisoned(error) from error
-            self.longest_swap = max(self.longest_swap, time.perf_counter() - started)
+            raise
 
     @contextlib.contextmanager
     def _trying(self, number: int) -> Iterator[None]:

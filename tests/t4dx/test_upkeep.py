@@ -326,7 +326,10 @@ def test_a_store_opened_for_reading_tells_its_figures_without_a_journal() -> Non
     assert changed <= {"bytes_written", "longest_swap", "wal_bytes", "bytes"}
 
 
-def test_a_swap_that_fails_stops_the_writes_and_keeps_the_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("step", ["journal.Journal.forget", "state.State.forget_folded"])
+def test_a_swap_that_fails_stops_the_writes_and_keeps_the_answers(
+    monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
     """The manifest is committed by then: only a reopen brings files and memory together."""
     fs = SimulatedFileSystem()
     store = fresh(fs)
@@ -337,7 +340,7 @@ def test_a_swap_that_fails_stops_the_writes_and_keeps_the_answers(monkeypatch: p
         raise MemoryError("injected")
 
     with monkeypatch.context() as patched:
-        patched.setattr("t4dm.t4dx.state.State.forget_folded", fail)
+        patched.setattr(f"t4dm.t4dx.{step}", fail)
         with pytest.raises(errors.StorePoisonedError, match="injected"):
             store.flush()
     assert digest(store) == before
