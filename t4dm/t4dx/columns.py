@@ -12,6 +12,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
+from itertools import repeat
 from typing import Any, NamedTuple, final
 
 import numpy as np
@@ -52,17 +53,18 @@ class Log:
         self.seqs.append(seq)
         last[row] = len(self.values) - 1
 
-    def extend(self, rows: Sequence[int], values: Sequence[Any], seqs: Sequence[int]) -> None:
-        """Append many."""
-        last, start = self.last, len(self.values)
-        if len(set(rows)) == len(rows):
-            self.before.extend(map(last.get, rows, [-1] * len(rows)))
-            self.rows.extend(rows)
+    def extend(self, rows: Sequence[int], values: Sequence[Any], seqs: Sequence[int] | int) -> None:
+        """Append many, under one LSN or one for each."""
+        last, start, count = self.last, len(self.values), len(rows)
+        each = array("Q", [seqs]) * count if isinstance(seqs, int) else array("Q", seqs)
+        if len(set(rows)) == count:
+            self.before.extend(array("q", map(last.get, rows, repeat(-1))))
+            self.rows.extend(array("q", rows))
             self.values.extend(values)
-            self.seqs.extend(seqs)
-            last.update(zip(rows, range(start, start + len(rows)), strict=True))
+            self.seqs.extend(each)
+            last.update(zip(rows, range(start, start + count), strict=True))
         else:
-            for row, value, seq in zip(rows, values, seqs, strict=True):
+            for row, value, seq in zip(rows, values, each, strict=True):
                 self.add(row, value, seq)
 
     def count(self, lsn: Lsn) -> int:

@@ -302,7 +302,8 @@ class State:
     def _set_field(self, op: SetField) -> None:
         if len(op.ids) >= MANY:
             for draft, places, rows in self.locate(op.ids):
-                values = [op.values[place] for place in places]
+                alone = len(places) == len(op.values)  # all of them, in their order
+                values = op.values if alone else [op.values[place] for place in places]
                 if op.field in ("type", "access_count"):
                     values = [native(op.field, value) for value in values]
                 draft.patch_many("items", op.field, rows, values, seqs=self.lsn)

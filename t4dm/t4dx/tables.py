@@ -333,8 +333,7 @@ class Draft:
     def patch_many(self, kind: str, field: str, rows: Sequence[int], values: Any, *, seqs: Any) -> None:
         """Set one field of many rows; values and LSNs ascending, one for all or one for each."""
         log = self.part.metas.log if field == "metadata" else self.part.column(kind, field).log
-        values = values if isinstance(values, list) else [values] * len(rows)
-        log.extend(rows, values, seqs if isinstance(seqs, list) else [seqs] * len(rows))
+        log.extend(rows, values if isinstance(values, list) else [values] * len(rows), seqs)
 
     def stamp(self, kind: str, field: str, row: int) -> Lsn:
         """The LSN of the newest patch of a row."""
