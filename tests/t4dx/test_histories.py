@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from reliability import concurrency
-from reliability.histories import DONE, MISSING, Call, check, explained, literal, parsed, record
+from reliability.histories import CALLS, DONE, MISSING, Call, check, explained, literal, parsed, record
 from reliability.rows import FOLDER, Fault, Wrong, attempt
 
 from t4dm.t4dx import T4DX
@@ -172,10 +172,11 @@ def transactions_are_published_in_halves(patch: pytest.MonkeyPatch) -> None:
         for op in batch:
             store._state.apply(op)
             store._publish()
-            time.sleep(5e-4)
+            time.sleep(2e-3)
         journal.applied(store._state.lsn)
 
     patch.setattr(T4DX, "_apply", apply)
+    patch.setitem(CALLS, "transaction", 30)
 
 
 def merges_read_before_they_write(patch: pytest.MonkeyPatch) -> None:
@@ -183,12 +184,13 @@ def merges_read_before_they_write(patch: pytest.MonkeyPatch) -> None:
 
     def merge(store: Any, ids: list[str], eta: float) -> int:
         changes = {item.id: item.kappa for item in store.get_many(ids) if item is not None}
-        time.sleep(1e-3)
+        time.sleep(1e-2)
         for one in ids:
             store.update_fields(one, kappa=changes.get(one, 0.0) * (1 - eta) + eta)
         return int(store.lsn)
 
     patch.setattr(T4DX, "merge_kappa", merge)
+    patch.setitem(CALLS, "merge_kappa", 30)  # so that they meet each other, however busy the machine
 
 
 def writes_return_before_they_are_seen(patch: pytest.MonkeyPatch) -> None:
