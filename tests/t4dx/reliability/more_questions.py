@@ -152,11 +152,12 @@ def shortest_path(world: World) -> None:
 @question
 def heaviest_path(world: World) -> None:
     source, target = world.rng.sample(world.ids, 2)
-    best = {source: 1.0}
-    for _ in world.ids:  # Bellman and Ford, for products
-        for key, edge in world.model.present_edges().items():
+    best, there, rising = {source: 1.0}, world.model.present_edges(), True
+    while rising:  # Bellman and Ford, for products
+        rising = False
+        for key, edge in there.items():
             if key[0] in best and best[key[0]] * edge.weight > best.get(key[1], -1.0):
-                best[key[1]] = best[key[0]] * edge.weight
+                best[key[1]], rising = best[key[0]] * edge.weight, True
     path = world.store.shortest_path(source, target, max_depth=50, weighted=True)
     if path is None:
         same(best.get(target, 0.0), 0.0, f"heaviest path {source} -> {target}")
