@@ -33,8 +33,8 @@ def test_more_edges_than_are_remembered_are_found_again() -> None:
 
 
 def test_columns_larger_than_one_write_come_back_whole(tmp_path: Path) -> None:
-    """A name of a session of 5 MB, a text of 600 KB: more than is written, or checked, at once."""
-    session, content = "s" * 5_000_000, "text" * 150_000
+    """A name of a session of 5 MB, a text of 9 MB: more than is written, synced or checked at once."""
+    session, content = "s" * 5_000_000, "text" * 2_250_000
     with T4DX.open(tmp_path / "s", dim=2, options=OS) as store:
         store.insert(Item(id="a", session=session, content=content))
         store.flush()
