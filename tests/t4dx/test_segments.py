@@ -141,3 +141,17 @@ def test_a_merged_segment_is_let_go_without_the_garbage_collector() -> None:
             assert [old() for old in olds] == [None, None]
     finally:
         gc.enable()
+
+
+def test_the_filter_of_an_id_denies_none_that_is_there_and_most_that_are_not() -> None:
+    with T4DX.open("s", dim=2, fs=SimulatedFileSystem()) as store:
+        store.insert_many([Item(id=f"there-{n}") for n in range(500)])
+        store.flush()
+        [source] = [draft.source for draft in store._state.segments]
+        prefixes, shift = source._prefixes
+        assert all(prefixes[id_hash(b"there-%d" % n) >> shift] for n in range(500))
+        passed = sum(prefixes[id_hash(b"absent-%d" % n) >> shift] for n in range(2000))
+        assert passed < 2000 * 500 / len(prefixes) * 1.5  # 500 ids in 4096 places: 12 % pass
+        assert len(prefixes) == 4096
+        assert all(store.get(f"there-{n}") is not None for n in range(500))
+        assert not any(store.get(f"absent-{n}") for n in range(2000))
