@@ -63,6 +63,11 @@ class _Plan:
     def resolve(self, requests: list[Request]) -> list[Op]:
         """All of them."""
         head, ops = requests[0] if requests else None, list[Op]()
+        for request in requests if len(requests) > 1 else ():
+            if isinstance(request, UndoOf):
+                raise TransactionError(
+                    f"an undo is a write of its own; call store.undo({request.name!r}) outside"
+                )
         for request in requests[1:] if isinstance(head, Named) else requests:
             ops += self._resolve(request, ops)
         return [resolving.remember(self._state, head, ops), *ops] if isinstance(head, Named) else ops
@@ -79,7 +84,7 @@ class _Plan:
                 made = resolving.supersede(self._state, request, before)
                 return [op for new in made for op in self._resolve(new, before)]
             case UndoOf():
-                return resolving.undo(self._state, request, before)
+                return resolving.undo(self._state, request)
             case Invalidate():
                 return resolving.invalidate(self._state, request, before)
             case Named():

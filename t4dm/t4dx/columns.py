@@ -221,11 +221,6 @@ class Metas:
             self._made = count, {**taken, **dict(zip(rows, values, strict=True))}
         return self._made[1]
 
-    def stamp(self, row: int, lsn: Lsn) -> Lsn:
-        """The LSN at which a row's metadata was replaced, 0 where it was not."""
-        place = self.log.newest(row, lsn)
-        return self.log.seqs[place] if place >= 0 else self.taken.get(row, (b"", 0))[1]
-
     def entries(self, since: Lsn, upto: Lsn) -> Entries:
         """The newest replacement in (since, upto] of each row that has one."""
         found = logged(self.log, since, upto)

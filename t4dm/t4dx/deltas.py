@@ -171,15 +171,15 @@ class Patches:
         return next((row for row in rows if births[row] == birth and kinds[row] == code), -1)
 
     def _bury(self, seq: Lsn, ids: Sequence[str]) -> None:
-        source, part = self._draft.source, self._draft.part
+        source = self._draft.source
         for name in ids:
             items = source.rows_of(name)
             edges = {*source.edge_rows(name, incoming=False), *source.edge_rows(name, incoming=True)}
             for kind, rows in (("items", items), ("edges", edges)):
-                births = part.column(kind, "seq").cells if rows else ()
-                for row in rows:
-                    if births[row] < seq:
-                        self._put(kind, "alive", row, seq, False)
+                for (
+                    row
+                ) in rows:  # all of them are older: a tombstone in the files of a segment is passed over
+                    self._put(kind, "alive", row, seq, False)
 
 
 def load(state: State, contents: Sequence[Content]) -> None:

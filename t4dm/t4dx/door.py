@@ -145,7 +145,7 @@ def check_type(value: object, known: Mapping[str, int]) -> str:
 
 def check_time(name: str, value: float, *, owner: str, open_end: bool = False) -> float:
     """Seconds since 1970 or any other origin; refuses NaN and what can only be milliseconds."""
-    number = float(value)
+    number = _number(name, value, owner)
     if -_LATEST < number < _LATEST:
         return number
     if math.isnan(number) or (math.isinf(number) and not (open_end or (name == "valid_from" and number < 0))):
@@ -159,7 +159,7 @@ def check_time(name: str, value: float, *, owner: str, open_end: bool = False) -
 
 def check_unit(name: str, value: float, *, owner: str) -> float:
     """A number in [0, 1]."""
-    number = float(value)
+    number = _number(name, value, owner)
     if not 0.0 <= number <= 1.0:
         raise ItemError(f"{name} of {owner} is {number}; it lies in [0, 1], clip it first")
     return number
@@ -187,9 +187,17 @@ def check_field(name: str, value: Any, *, owner: str) -> Any:
 
 def check_count(value: Any, *, owner: str) -> float:
     """A whole number from 0 on."""
-    if int(value) != value or not 0 <= value < 2**53:
+    number = _number("access_count", value, owner)
+    if not (number.is_integer() and 0 <= number < 2**53):
         raise ItemError(f"access_count of {owner} is {value!r}; give a whole number from 0 on")
-    return float(value)
+    return number
+
+
+def _number(name: str, value: Any, owner: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError, OverflowError):
+        raise ItemError(f"{name} of {owner} is {value!r}; give a number") from None
 
 
 def pack_plain(value: Mapping[str, Any], *, owner: str) -> bytes:

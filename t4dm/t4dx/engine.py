@@ -183,7 +183,7 @@ class T4DX(Reader, Writes):
         row = Collection(name, dim, metric)
         with self._structuring():
             if self._collections.is_new(row):
-                self._commit_names(collections=(*self._manifest.collections, row))
+                self._commit_names(collections=(*self._collections.rows, row))
                 self._collections.add(row)
         return row
 

@@ -58,6 +58,7 @@ class Journal:
     ) -> None:
         self.folder, self.log, self.durable, self.poison = folder, log, durable, ""
         self._fs, self._options, self._seal = fs, options, seal
+        self._logged = appended
         self._appended, self._marked, self._older, self._spare = appended, marked, dict(older), 0
         self._turn = threading.Condition(threading.Lock())
         self._syncing = False
@@ -95,13 +96,17 @@ class Journal:
         usable.
         """
         with self._file_lock:
-            log = self.log
+            log, last = self.log, self._logged
             size, mac = log.size, log.mac
+            if first != last + 1:
+                raise self.poisoned(RuntimeError(f"the write of LSN {last} was logged and not applied"))
             try:
                 self._write(log, batch, first)
+                self._logged = first + len(batch) - 1
             except BaseException as error:
                 with contextlib.suppress(OSError):
                     log.back_to(Mark(size, mac))
+                    self._logged = last
                 if not isinstance(error, OSError) and log.intact:
                     raise
                 raise self._failed(error) if log.intact else self.poisoned(error) from error
@@ -173,7 +178,7 @@ class Journal:
 
     def poisoned(self, error: BaseException) -> errors.StoreError:
         """Refuse writes from now on; returns what to raise."""
-        self.poison = self.poison or str(error)
+        self.poison = self.poison or str(error) or repr(error)
         return errors.StorePoisonedError(self.folder, self.poison)
 
     def mark(self) -> None:

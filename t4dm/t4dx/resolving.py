@@ -115,10 +115,8 @@ def remember(state: State, head: Named, batch: list[Op]) -> Op:
     return Remember(head.name, len(batch), head.keep, head.now, made)
 
 
-def undo(state: State, request: UndoOf, before: list[Op]) -> list[Op]:
+def undo(state: State, request: UndoOf) -> list[Op]:
     """What undoes a transaction now."""
-    if before:
-        raise TransactionError(f"an undo is a write of its own; call store.undo({request.name!r}) outside")
     return [*state.undo.inverse(request.name, "the undo log"), Undone(request.name)]
 
 

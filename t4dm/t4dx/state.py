@@ -168,11 +168,11 @@ class State:
 
     def freeze(self, log: WalInfo) -> None:
         """Start an empty memtable; the old one waits for its flush, `log` goes on behind it."""
-        front = self.front
+        front, memtable = self.front, Memtable(self.collections)
+        fresh, waits = memtable.draft(lsn=self.lsn), Frozen(front, self.lsn, log, self.undo.dump(0))
         front.part = front.part.replace(n=front.n, m=front.m)
-        self.frozen.insert(0, Frozen(front, self.lsn, log, self.undo.dump(0)))
-        self.memtable = Memtable(self.collections)
-        self.front = self.memtable.draft(lsn=self.lsn)
+        self.memtable, self.front = memtable, fresh
+        self.frozen.insert(0, waits)
         self.changed()
 
     def forget_folded(self) -> None:

@@ -181,10 +181,6 @@ class View:
         found: Rows = rows[lo:hi]
         return found
 
-    def sees_item(self, row: int, as_of: AsOf | None) -> bool:
-        """Whether an item row is visible."""
-        return row < self.n and sees(self.part.items, row, self.lsn, as_of)
-
     def sees_edge(self, row: int, as_of: AsOf | None) -> bool:
         """Whether an edge row is visible."""
         return row < self.m and sees(self.part.edges, row, self.lsn, as_of)
@@ -334,11 +330,6 @@ class Draft:
         """Set one field of many rows; values and LSNs ascending, one for all or one for each."""
         log = self.part.metas.log if field == "metadata" else self.part.column(kind, field).log
         log.extend(rows, values if isinstance(values, list) else [values] * len(rows), seqs)
-
-    def stamp(self, kind: str, field: str, row: int) -> Lsn:
-        """The LSN of the newest patch of a row."""
-        part = self.part.metas if field == "metadata" else self.part.column(kind, field)
-        return part.stamp(row, _LAST)
 
     def view(self, lsn: Lsn, rules: Rules) -> View:
         """What a reader at an LSN sees."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import MappingProxyType
+from typing import Any
 
 import pytest
 from simulated_fs import SimulatedFileSystem
@@ -74,10 +75,15 @@ def test_a_field_of_the_wrong_kind_is_refused_before_anything_is_logged(store: T
     assert store.lsn == before
 
 
-def test_an_item_whose_number_is_none_is_not_stored(store: T4DX) -> None:
-    with pytest.raises(TypeError, match="NoneType"):
-        store.insert(Item(id="a", kappa=None))  # type: ignore[arg-type]
+@pytest.mark.parametrize("value", [None, "high", [0.5], 1 + 2j])
+@pytest.mark.parametrize("field", ["kappa", "access_count", "event_time"])
+def test_what_is_no_number_is_refused_by_name(store: T4DX, field: str, value: Any) -> None:
+    with pytest.raises(ItemError, match=f"{field} of item 'a' is .*; give a number"):
+        store.insert(Item(id="a", **{field: value}))
     assert store.count() == store.lsn == 0
+    store.insert(Item(id="a"))
+    with pytest.raises(ItemError, match=f"{field} of item 'a' is .*; give a number"):
+        store.update_fields("a", **{field: value})
 
 
 def test_metadata_may_be_any_mapping_empty_or_not(store: T4DX) -> None:
