@@ -9,6 +9,7 @@ Gerstner 2006, eq. 2-4):
 
 r1, r2 are traces of the pre spikes (tau_plus, tau_x), o1, o2 of the post spikes (tau_minus, tau_y). With A3
 = 0 the triplet rule is the pair rule. `nearest` lets a trace jump to 1 at a spike instead of adding 1.
+Published parameter sets are in `t4dm.plasticity.published`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ class STDPParams(NamedTuple):
     """Amplitudes per spike, time constants in any unit (that of `dt`), the scheme, and the exponent of the
     soft bounds.
 
-    `mu = 0` is additive; with `mu > 0` LTP is scaled by (1 - w)^mu and LTD by w^mu, for weights in [0, 1].
+    LTP is scaled by (1 - w)^mu and LTD by w^mu where the rule is given weights, which then stay in [0, 1]
+    whatever `mu` is; `mu = 0` has hard bounds alone.
     """
 
     a_plus: float
@@ -40,20 +42,6 @@ class STDPParams(NamedTuple):
     tau_y: float = 125.0
     nearest: bool = False
     mu: float = 0.0
-
-
-# Hippocampal culture, relative change per pairing of a 60-pairing protocol (Bi & Poo 1998; amplitudes 0.777
-# and 0.273).
-BI_POO = STDPParams(a_plus=0.777 / 60.0, a_minus=0.273 / 60.0)
-# Visual cortex and hippocampal culture, Pfister & Gerstner 2006, tables 3 and 4.
-VISUAL_CORTEX = STDPParams(5e-10, 7e-3, a3_plus=6.2e-3, a3_minus=2.3e-4, tau_x=101.0, tau_y=125.0)
-VISUAL_CORTEX_MINIMAL = STDPParams(0.0, 7.1e-3, a3_plus=6.5e-3, tau_y=114.0)
-VISUAL_CORTEX_NEAREST = STDPParams(
-    8.8e-11, 6.6e-3, a3_plus=5.3e-2, a3_minus=3.1e-3, tau_x=714.0, tau_y=40.0, nearest=True
-)
-HIPPOCAMPAL_NEAREST = STDPParams(
-    4.6e-3, 3e-3, a3_plus=9.1e-3, a3_minus=7.5e-9, tau_x=575.0, tau_y=47.0, nearest=True
-)
 
 
 class STDPTraces(NamedTuple):
@@ -87,7 +75,7 @@ def stdp_step(
     Args:
         pre: spikes `[B, N]`, 0/1 or graded.
         post: spikes `[B, M]`.
-        weight: `[M, N]` in [0, 1] for soft bounds, or None for the additive rule.
+        weight: `[M, N]` in [0, 1], which the change does not leave; None for no bounds.
         traces: before this step.
         params: the rule.
         dt: time since the last step.
@@ -96,12 +84,30 @@ def stdp_step(
     Returns:
         The change `[M, N]`, summed over the batch, and the traces.
     """
+    up, down, after = stdp_parts(pre, post, weight, traces, params, dt, euler=euler)
+    return _within_bounds(up - down, weight), after
+
+
+def stdp_parts(
+    pre: Tensor,
+    post: Tensor,
+    weight: Tensor | None,
+    traces: STDPTraces,
+    params: STDPParams,
+    dt: float,
+    *,
+    euler: bool = False,
+) -> tuple[Tensor, Tensor, STDPTraces]:
+    """LTP and LTD of a step apart, `[M, N]` each and non-negative: what marks two eligibility traces.
+
+    Arguments are those of `stdp_step`, whose change is the difference of the two.
+    """
     p = params
     r1, r2 = _decay(traces.r1, p.tau_plus, dt, euler), _decay(traces.r2, p.tau_x, dt, euler)
     o1, o2 = _decay(traces.o1, p.tau_minus, dt, euler), _decay(traces.o2, p.tau_y, dt, euler)
-    change = _change(pre, post, r1, r2, o1, o2, weight, p)
-    parts = (_take_up(r1, pre, p), _take_up(r2, pre, p), _take_up(o1, post, p), _take_up(o2, post, p))
-    return change, STDPTraces(*parts)
+    up, down = _parts(pre, post, STDPTraces(r1, r2, o1, o2), weight, p)
+    after = (_take_up(r1, pre, p), _take_up(r2, pre, p), _take_up(o1, post, p), _take_up(o2, post, p))
+    return up, down, STDPTraces(*after)
 
 
 def stdp_window(
@@ -122,7 +128,7 @@ def stdp_window(
         post: `[B, T, M]`.
         params: the rule.
         dt: length of a step.
-        weight: `[M, N]` or None.
+        weight: `[M, N]` in [0, 1] at the start of the window, or None.
         traces: before the window; zeros when None.
 
     Returns:
@@ -143,8 +149,8 @@ def stdp_window(
         trace, last = linear_scan(spikes, decay, initial)
         read.append(keep * torch.cat([initial.unsqueeze(1), trace[:, :-1]], dim=1).flatten(0, 1))
         after.append(last)
-    change = _change(pre.flatten(0, 1), post.flatten(0, 1), read[0], read[1], read[2], read[3], weight, p)
-    return change, STDPTraces(*after)
+    up, down = _parts(pre.flatten(0, 1), post.flatten(0, 1), STDPTraces(*read), weight, p)
+    return _within_bounds(up - down, weight), STDPTraces(*after)
 
 
 def stdp_events(pre_times: Sequence[float], post_times: Sequence[float], params: STDPParams) -> float:
@@ -171,20 +177,18 @@ def _take_up(trace: Tensor, spikes: Tensor, params: STDPParams) -> Tensor:
     return trace * (1.0 - spikes) + spikes if params.nearest else trace + spikes
 
 
-def _change(
-    pre: Tensor,
-    post: Tensor,
-    r1: Tensor,
-    r2: Tensor,
-    o1: Tensor,
-    o2: Tensor,
-    weight: Tensor | None,
-    p: STDPParams,
-) -> Tensor:
-    """LTP minus LTD `[M, N]` from rows of spikes and of traces read before them."""
-    up = (post * (p.a_plus + p.a3_plus * o2)).t() @ r1
-    down = o1.t() @ (pre * (p.a_minus + p.a3_minus * r2))
+def _parts(
+    pre: Tensor, post: Tensor, read: STDPTraces, weight: Tensor | None, p: STDPParams
+) -> tuple[Tensor, Tensor]:
+    """LTP and LTD `[M, N]` from rows of spikes and of traces read before them."""
+    up = (post * (p.a_plus + p.a3_plus * read.o2)).t() @ read.r1
+    down = read.o1.t() @ (pre * (p.a_minus + p.a3_minus * read.r2))
     if weight is not None and p.mu > 0.0:
         up = up * (1.0 - weight).clamp(min=0.0) ** p.mu
         down = down * weight.clamp(min=0.0) ** p.mu
-    return up - down
+    return up, down
+
+
+def _within_bounds(change: Tensor, weight: Tensor | None) -> Tensor:
+    """The change, cut where it would take a weight out of [0, 1]."""
+    return change if weight is None else torch.minimum(torch.maximum(change, -weight), 1.0 - weight)
