@@ -722,3 +722,12 @@ class StoreDamagedError(T4DMError):
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"{problem}; see what can be saved: t4dm store repair {path} --dry-run")
+
+
+class MissingBackendError(T4DMError):
+    """A kernel backend was asked for by name that this machine cannot run; nothing else ran in its place."""
+
+    def __init__(self, kernel: str, name: str, why: str) -> None:
+        super().__init__(
+            f"the {kernel} kernel's backend {name!r} cannot run here ({why}); pass backend='auto' or 'cpu'"
+        )
