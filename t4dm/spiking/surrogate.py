@@ -39,6 +39,10 @@ def _sigmoid(x: Tensor) -> Tensor:
     return 4.0 * p * (1.0 - p)
 
 
+def _superspike(x: Tensor) -> Tensor:
+    return x.abs().add_(1.0).square_().reciprocal_()
+
+
 def _ste_rect(x: Tensor) -> Tensor:
     return (x.abs() < 0.5).to(x.dtype)
 
@@ -49,6 +53,7 @@ REGISTRY: dict[str, Surrogate] = {
     "fast_sigmoid": Surrogate("fast_sigmoid", heaviside, _fast_sigmoid),
     "sigmoid": Surrogate("sigmoid", heaviside, _sigmoid),
     "ste_rect": Surrogate("ste_rect", heaviside, _ste_rect),
+    "superspike": Surrogate("superspike", heaviside, _superspike),
 }
 
 
@@ -57,7 +62,7 @@ def surrogate(name: str) -> Surrogate:
 
     `atan` is 1/(1+(pi x)^2) (Fang et al. 2021, alpha = 2) and the default: of the bounded ones it keeps the
     gradient norm nearest to 1 through depth. `fast_sigmoid` is 1/(1+10|x|)^2, `sigmoid` 4s(1-s) at 4x,
-    `ste_rect` 1 for |x| < 1/2.
+    `ste_rect` 1 for |x| < 1/2, `superspike` 1/(1+|x|)^2 (Zenke & Ganguli 2018, as Norse has it).
 
     Raises:
         UnknownSurrogateError: no such name.

@@ -185,6 +185,6 @@ def test_half_precision_currents_keep_a_full_precision_membrane() -> None:
 
 
 def test_an_unknown_backend_is_refused_by_name() -> None:
-    with pytest.raises(UnknownBackendError, match="pass backend= one of auto, cpu, naive"):
+    with pytest.raises(UnknownBackendError, match="pass backend= one of auto, cpu, naive, triton"):
         lif_scan(torch.ones(1, 1, 1), None, LIFParams(torch.tensor([0.5])), backend="cuda_magic")
     assert explain_backends()["auto"] in explain_backends()

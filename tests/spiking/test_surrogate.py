@@ -19,6 +19,7 @@ def test_values_computed_by_hand() -> None:
         "fast_sigmoid": [1.0, 1 / 3.5**2, 1 / 121],
         "sigmoid": [1.0, 4 * 0.7310586 * 0.2689414, 4 * 0.9820138 * 0.0179862],
         "ste_rect": [1.0, 1.0, 0.0],
+        "superspike": [1.0, 0.64, 0.25],
     }
     assert expected.keys() == REGISTRY.keys()
     for name, values in expected.items():
