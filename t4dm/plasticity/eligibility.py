@@ -73,5 +73,9 @@ def convert(state: EligibilityState, *, potentiate: Tensor | float, depress: Ten
             N]`.
         depress: serotonin (5-HT2C) above baseline.
     """
-    plus, minus = eligible(state)
+    return cash_in(*eligible(state), potentiate=potentiate, depress=depress)
+
+
+def cash_in(plus: Tensor, minus: Tensor, *, potentiate: Tensor | float, depress: Tensor | float) -> Tensor:
+    """potentiate * plus - depress * minus: the one place where two traces become a change of a weight."""
     return potentiate * plus - depress * minus

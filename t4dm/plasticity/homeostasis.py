@@ -58,13 +58,13 @@ def downscaling_factor(
 ) -> Tensor:
     """Multiplier of each edge weight `[n]` for one night.
 
-    1 - depth * max(0, 1 - (rank / (1 - spare))^power), rank in [0, 1) from the weakest; the strongest
-    `spare` of them keep their weight, and depth is such that the mean multiplier is 1 - fraction. Equal
-    weights share their mean rank, so equal edges stay equal and order is kept.
+    1 - depth * max(0, 1 - (rank / (1 - spare))^power), rank in [0, 1) from the weakest by size, the sign
+    aside; the strongest `spare` of them keep their weight, and depth is such that the mean multiplier is
+    1 - fraction. Equal sizes share their mean rank, so equal edges stay equal and order is kept.
     """
     if weight.numel() == 0:
         return weight.clone()
-    rank = _mean_rank(weight)
+    rank = _mean_rank(weight.abs())
     reach = 1.0 - spare
     depth = min(fraction / (reach * power / (power + 1.0)), 1.0)
     return 1.0 - depth * (1.0 - (rank / reach).clamp(max=1.0) ** power)
@@ -78,7 +78,7 @@ def downscale_edges(
 
 
 def _mean_rank(weight: Tensor) -> Tensor:
-    """Mid-rank of each weight as a fraction of n, ties averaged."""
+    """Mid-rank of each size as a fraction of n, ties averaged."""
     _, group, count = torch.unique(weight, return_inverse=True, return_counts=True)
     below = count.cumsum(0) - count
     middle = (below + 0.5 * count) / weight.numel()

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from t4dm.plasticity.three_factor import ThreeFactor
-from t4dm.plasticity.traces import linear_scan
+from t4dm.plasticity.traces import linear_scan, step_decay
 
 
 class Postsynaptic(Protocol):
@@ -35,9 +35,9 @@ class Synapse(NamedTuple):
 class EligibilityTape:
     """Context manager: while it is open every forward pass of the watched synapses leaves eligibility behind.
 
-    For a synapse, e = sum over batch and time of lambda^(T-1-t) L_i(t) psi_i(t) xbar_j(t): one matrix
-    product per window, never a matrix per token. xbar is the input filtered by the neurons' mean leak, psi
-    their sensitivity. With `signal="none"` L is 1 and the sum is made in the forward pass; with
+    For a synapse, e = sum over batch and time of lambda^(T-1-t) L_i(t) psi_i(t) xbar_ij(t): one matrix
+    product per window, never a matrix per token. xbar is the input j filtered by the leak of neuron i, psi
+    its sensitivity. With `signal="none"` L is 1 and the sum is made in the forward pass; with
     `signal="gradient"` L is the derivative by the spikes and the sum is made when the backward pass brings
     it.
 
@@ -116,10 +116,22 @@ class EligibilityTape:
         steps = torch.arange(factor.shape[1] - 1, -1, -1, device=factor.device, dtype=factor.dtype)
         factor = factor * (self.trace_decay**steps).unsqueeze(-1)
         for synapse, x in kept:
-            decay = leak[synapse.part].mean().expand(x.shape[-1])
-            trace, _ = linear_scan(x.to(factor.dtype), decay, mask=mask, reset=reset)
-            new = factor[..., synapse.part].flatten(0, 1).t() @ trace.flatten(0, 1)
+            heard = x.to(factor.dtype) if mask is None else x.to(factor.dtype) * mask.unsqueeze(-1)
+            reach = _reach(factor[..., synapse.part], leak[synapse.part], mask, reset)
+            new = reach.flatten(0, 1).t() @ heard.flatten(0, 1)
             old = self.eligibility.get(synapse.linear)
             self.eligibility[synapse.linear] = (
                 new if old is None else old * self.trace_decay ** factor.shape[1] + new
             )
+
+
+def _reach(factor: Tensor, leak: Tensor, mask: Tensor | None, reset: Tensor | None) -> Tensor:
+    """What an input at step s counts for later, `[B, T, M]`: G_s = g_s + a_{s+1} G_{s+1}.
+
+    sum_t g_i(t) xbar_ij(t) = sum_s G_i(s) x_j(s): filtering the post side backwards instead of the input
+    forwards lets every neuron have its own leak without a trace for every synapse.
+    """
+    decay = step_decay(leak.to(factor.dtype), factor, mask=mask, reset=reset)
+    if decay.dim() == factor.dim():  # backwards, the step from s + 1 to s takes the decay of s + 1
+        decay = decay.flip(1).roll(1, dims=1)
+    return linear_scan(factor.flip(1), decay)[0].flip(1)
