@@ -130,8 +130,9 @@ def test_the_fused_scan_equals_the_naive_loop(
 
 
 @pytest.mark.parametrize("name", sorted(REGISTRY))
-def test_every_surrogate_gives_the_fused_scan_a_gradient_that_is_not_zero(name: str) -> None:
-    (_, expected), (_, got) = both((3, 17, 5), masked=False, shifted=False, detach=True, surrogate=name)
+@pytest.mark.parametrize("detach", [False, True])
+def test_every_surrogate_gives_the_fused_scan_the_gradient_of_autograd(name: str, detach: bool) -> None:
+    (_, expected), (_, got) = both((3, 17, 5), masked=True, shifted=True, detach=detach, surrogate=name)
     torch.testing.assert_close(got, expected, atol=1e-12, rtol=1e-12)
     assert float(got[0].abs().max()) > 1e-3
 

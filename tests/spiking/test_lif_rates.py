@@ -1,0 +1,96 @@
+"""How often the neurons fire: under constant current, under noise, and after calibration."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from t4dm.spiking.context import PLAIN, make_context
+from t4dm.spiking.lif import LIFParams, LIFState, lif_scan
+from t4dm.spiking.neuron import Neurons, mean_rate
+
+WIDTH = 64
+
+
+def noise(*shape: int, seed: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize("drive", [1.2, 1.5, 3.0])
+def test_in_small_steps_the_interval_is_the_one_of_the_differential_equation(drive: float) -> None:
+    tau = 400.0  # steps; R*I in units of theta is `drive`
+    alpha = torch.tensor([math.exp(-1.0 / tau)], dtype=torch.float64)
+    current = torch.full((1, 4000, 1), drive, dtype=torch.float64) * (1.0 - alpha)
+    spikes, _ = lif_scan(current, None, LIFParams(alpha))
+    intervals = spikes.flatten().nonzero().flatten().diff()
+    assert len(intervals) >= 3
+    expected = tau * math.log(drive / (drive - 1.0))
+    assert (intervals - expected).abs().max() <= 1.0
+
+
+@pytest.mark.parametrize("alpha", [0.5, 0.9, 0.95])
+def test_a_soft_reset_fires_as_a_hard_one_when_rare_and_more_when_driven(alpha: float) -> None:
+    def rates(current: float) -> tuple[float, float]:
+        decay = torch.tensor([alpha], dtype=torch.float64)
+        soft, _ = lif_scan(torch.full((1, 2000, 1), current, dtype=torch.float64), None, LIFParams(decay))
+        u, fired = 0.0, 0
+        for _ in range(2000):
+            u = alpha * u + current
+            fired, u = (fired + 1, 0.0) if u >= 1.0 else (fired, u)
+        return float(soft.mean()), fired / 2000
+
+    rare, driven = rates(1.001 * (1.0 - alpha)), rates(0.9)
+    assert rare[0] == pytest.approx(rare[1], rel=0.03)
+    assert driven[0] > 1.04 * driven[1]
+
+
+@pytest.mark.parametrize(("alpha", "deviation"), [(0.5, 0.58), (0.75, 0.53), (0.9, 0.53)])
+def test_five_percent_of_noise_takes_the_deviation_that_theory_gives(alpha: float, deviation: float) -> None:
+    spikes, _ = lif_scan(deviation * noise(8, 2000, 16, seed=0), None, LIFParams(torch.full((16,), alpha)))
+    assert 0.045 < float(spikes[:, 100:].mean()) < 0.055
+
+
+@pytest.mark.parametrize("scale", [0.05, 1.0, 10.0])
+@pytest.mark.parametrize("shape", ["white", "correlated", "skewed"])
+def test_after_one_pass_unseen_currents_fire_at_three_to_eight_percent(scale: float, shape: str) -> None:
+    def currents(seed: int) -> Tensor:
+        x = noise(4, 96, WIDTH, seed=seed)
+        if shape == "correlated":
+            x = x + 0.5 * x.cumsum(1) / 96**0.5
+        return scale * (x.exp() - 1.0 if shape == "skewed" else x)
+
+    torch.manual_seed(0)
+    neurons, rest = Neurons(width=WIDTH), LIFState(torch.zeros(4, WIDTH))
+    neurons.calibrate(currents(1), rest, PLAIN)
+    for seed in (2, 3):
+        out = neurons(currents(seed), rest, PLAIN, "layer")
+        assert 0.03 < float(out.spikes.detach().mean()) < 0.08
+
+
+def test_calibration_counts_the_valid_tokens_alone() -> None:
+    torch.manual_seed(0)
+    neurons, rest = Neurons(width=WIDTH), LIFState(torch.zeros(2, WIDTH))
+    mask = torch.zeros(2, 200, dtype=torch.bool)
+    mask[:, :60] = True
+    context = make_context(mask=mask)
+    current = noise(2, 200, WIDTH, seed=1)
+    reached = neurons.calibrate(current, rest, context)
+    out = neurons(current, rest, context, "layer")
+    assert reached == pytest.approx(neurons.target_rate, abs=0.002)
+    assert float(out.spikes.detach()[mask].mean()) == pytest.approx(reached, abs=0.002)
+    assert float(mean_rate(out.spikes, context).mean()) == pytest.approx(reached, abs=0.002)
+
+
+def test_calibration_leaves_no_gradient_and_moves_all_gains_alike() -> None:
+    torch.manual_seed(0)
+    neurons = Neurons(width=WIDTH)
+    before = neurons.log_gain.detach().clone()
+    neurons.calibrate(3.0 * noise(2, 64, WIDTH, seed=1), LIFState(torch.zeros(2, WIDTH)), PLAIN)
+    moved = neurons.log_gain.detach() - before
+    assert float(moved.max() - moved.min()) < 1e-6
+    assert float(moved.mean()) < -0.5
+    assert neurons.log_gain.grad is None
+    assert neurons.log_gain.requires_grad
