@@ -58,16 +58,19 @@ def downscaling_factor(
 ) -> Tensor:
     """Multiplier of each edge weight `[n]` for one night.
 
-    1 - depth * max(0, 1 - (rank / (1 - spare))^power), rank in [0, 1) from the weakest by size, the sign
+    1 - depth * max(0, 1 - (rank / (1 - spare))^power), rank in (0, 1) from the weakest by size, the sign
     aside; the strongest `spare` of them keep their weight, and depth is such that the mean multiplier is
-    1 - fraction. Equal sizes share their mean rank, so equal edges stay equal and order is kept.
+    1 - fraction. Edges of equal size share the mean multiplier of their ranks, so that they stay equal, order
+    is kept, and the mean is met however many are equal.
     """
-    if weight.numel() == 0:
+    n = weight.numel()
+    if n == 0:
         return weight.clone()
-    rank = _mean_rank(weight.abs())
-    reach = 1.0 - spare
-    depth = min(fraction / (reach * power / (power + 1.0)), 1.0)
-    return 1.0 - depth * (1.0 - (rank / reach).clamp(max=1.0) ** power)
+    wide = torch.promote_types(weight.dtype, torch.float32)
+    rank = (torch.arange(n, dtype=torch.float64, device=weight.device) + 0.5) / n
+    loss = 1.0 - (rank / (1.0 - spare)).clamp(max=1.0) ** power
+    depth = min(fraction / float(loss.mean()), 1.0)
+    return 1.0 - depth * _shared_by_equals(loss, weight.abs()).to(wide)
 
 
 def downscale_edges(
@@ -77,10 +80,9 @@ def downscale_edges(
     return weight * downscaling_factor(weight, fraction=fraction, spare=spare, power=power)
 
 
-def _mean_rank(weight: Tensor) -> Tensor:
-    """Mid-rank of each size as a fraction of n, ties averaged."""
-    _, group, count = torch.unique(weight, return_inverse=True, return_counts=True)
-    below = count.cumsum(0) - count
-    middle = (below + 0.5 * count) / weight.numel()
-    rank: Tensor = middle.to(torch.promote_types(weight.dtype, torch.float32))[group]
-    return rank
+def _shared_by_equals(by_rank: Tensor, size: Tensor) -> Tensor:
+    """The value of each element of `size`, given values by rank; equal elements get the mean of theirs."""
+    _, group, count = torch.unique(size, return_inverse=True, return_counts=True)
+    owner = torch.repeat_interleave(count)  # of each rank: the groups are sorted
+    mean: Tensor = torch.zeros_like(count, dtype=by_rank.dtype).index_add_(0, owner, by_rank) / count
+    return mean[group]

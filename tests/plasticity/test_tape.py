@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from t4dm.plasticity.tape import EligibilityTape, Synapse
 from t4dm.plasticity.three_factor import ThreeFactor
+from t4dm.spiking.stack import CorticalStack
 
 INPUTS, OUTPUTS = 6, 5
 
@@ -129,3 +130,17 @@ def test_eligibility_decays_by_lambda_per_token_from_the_input_that_left_it() ->
             neurons(linear(x))
         found[decay] = tape.eligibility[linear]
     torch.testing.assert_close(found[0.8], 0.8**9 * found[1.0], rtol=1e-12, atol=0.0)
+
+
+def test_in_a_stack_of_six_blocks_it_points_where_the_gradient_does() -> None:
+    """Exactly for queries and keys, which act by spikes alone; compartments also act by their currents."""
+    torch.manual_seed(0)
+    stack = CorticalStack(width=32, blocks=6, heads=2, capsules=4)
+    x, target = torch.randn(2, 4, 24, 32)
+    with EligibilityTape(stack.synapses(), signal="gradient") as tape:
+        (stack(x).h - target).square().sum().backward()
+    linears = [synapse.linear for synapse in stack.synapses()]
+    pairs = [(tape.eligibility[one].flatten(), one.weight.grad.flatten()) for one in linears]
+    found, wanted = (torch.cat(side) for side in zip(*pairs, strict=True))
+    assert float(torch.cosine_similarity(found, wanted, dim=0)) >= 0.5
+    assert min(float(torch.cosine_similarity(*pair, dim=0)) for pair in pairs[::3]) >= 1.0 - 1e-5
