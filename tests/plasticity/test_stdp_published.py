@@ -179,16 +179,15 @@ def test_the_best_pair_rule_fails_on_them() -> None:
 
 def test_under_poisson_trains_the_triplet_rule_is_quadratic_in_the_post_rate_as_in_bcm() -> None:
     """Mean drift of the minimal rule: tau+ rho_x rho_y (A3+ tau_y rho_y) - A2- tau- rho_x rho_y."""
-    p, rate_pre, steps = VISUAL_CORTEX_MINIMAL, 0.02, 20_000
+    p, rate_pre, steps, synapses = VISUAL_CORTEX_MINIMAL, 0.02, 20_000, 64
     rng = torch.Generator().manual_seed(0)
     rates = torch.linspace(0.002, 0.05, 9)  # spikes per ms
-    drift = []
-    for rate in rates:
-        pre = (torch.rand(1, steps, 64, generator=rng) < rate_pre).double()
-        post = (torch.rand(1, steps, 64, generator=rng) < rate).double()
-        change, _ = stdp_window(pre, post, p)
-        drift.append(float(change.mean()) / steps)
-    y, measured = rates.numpy().astype(float), np.array(drift)
+    pre = (torch.rand(1, steps, synapses, generator=rng) < rate_pre).double()
+    each = rates.repeat_interleave(synapses)
+    post = (torch.rand(1, steps, len(each), generator=rng) < each).double()
+    change, _ = stdp_window(pre, post, p)
+    drift = change.reshape(len(rates), -1).mean(dim=1) / steps
+    y, measured = rates.double().numpy(), drift.numpy()
     design = np.stack([y, y**2], axis=1)
     fit, *_ = np.linalg.lstsq(design, measured, rcond=None)
     left = ((measured - design @ fit) ** 2).sum() / ((measured - measured.mean()) ** 2).sum()
