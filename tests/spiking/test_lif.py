@@ -33,12 +33,6 @@ def test_a_trajectory_computed_by_hand(backend: str) -> None:
     assert out.state.u.item() == pytest.approx(0.8625)
 
 
-def test_a_membrane_exactly_at_threshold_fires() -> None:
-    spikes, state = lif_scan(torch.ones(1, 1, 1), None, LIFParams(torch.tensor([0.5])))
-    assert spikes.item() == 1.0
-    assert state.u.item() == 0.0
-
-
 def test_charge_is_conserved() -> None:
     current, alpha = currents(3, 200, 4), torch.tensor([0.5, 0.8, 0.9, 0.99], dtype=torch.float64)
     start = LIFState(currents(3, 4, seed=1))
