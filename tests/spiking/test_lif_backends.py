@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from t4dm.errors import MissingBackendError, UnknownBackendError
 from t4dm.spiking import lif_backends
@@ -121,3 +122,17 @@ def test_the_fused_backends_save_one_window_h_and_nothing_else(backend: str) -> 
     shift = torch.zeros(2, 30, 1, device=DEVICE).requires_grad_()
     assert saved_windows(backend) == 1
     assert saved_windows(backend, mask=some, reset=~some, threshold_shift=shift) == 1
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_checkpointed_layer_has_the_same_gradients(backend: str) -> None:
+    current = torch.randn(2, 12, 5, generator=torch.Generator().manual_seed(0)).to(DEVICE).requires_grad_()
+    decay = torch.full((5,), 0.7, device=DEVICE).requires_grad_()
+
+    def layer(x: Tensor, leak: Tensor) -> Tensor:
+        return lif_scan(2.0 * x, None, LIFParams(leak), backend=backend)[0]
+
+    plain = torch.autograd.grad(layer(current, decay).sum(), (current, decay))
+    again = checkpoint(layer, current, decay, use_reentrant=False)
+    for one, other in zip(torch.autograd.grad(again.sum(), (current, decay)), plain, strict=True):
+        assert torch.equal(one, other)

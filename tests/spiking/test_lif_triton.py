@@ -18,6 +18,8 @@ from t4dm.spiking.surrogate import REGISTRY, surrogate
 HERE = Path(__file__).parent
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FILES = ("test_lif_triton.py", "test_lif_judges.py", "test_lif_invariance.py", "test_lif_backends.py")
+SWITCHES: dict[str, bool | int] = {f"HAS_{name}": True for name in ("GS", "GH", "GU", "THETA", "CODE")}
+SWITCHES |= {"DETACH": False, "KIND": 0, "BLOCK": 32}
 
 
 @pytest.mark.parametrize(
@@ -40,6 +42,30 @@ def test_the_kernels_hold_in_tritons_interpreter(which: str) -> None:
     )
     assert done.returncode == 0, done.stdout[-4000:] + done.stderr[-2000:]
     assert " passed" in done.stdout
+
+
+@pytest.mark.skipif(os.environ.get("TRITON_INTERPRET") == "1", reason="an interpreter compiles nothing")
+@pytest.mark.parametrize("capability", [80, 90])
+@pytest.mark.parametrize("name", ["_forward", "_backward"])
+def test_the_kernels_compile_for_a_gpu_that_is_not_here_and_keep_every_rounding(
+    name: str, capability: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    triton = pytest.importorskip("triton")
+    from triton.backends.compiler import GPUTarget  # type: ignore[import-not-found]
+
+    from t4dm.spiking import lif_triton
+
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    kernel = getattr(lif_triton, name)
+    kinds = {"code": "*u8", "threshold": "fp32", "steps": "i32", "width": "i32"}
+    kinds |= {f"stride_{axis}": "i32" for axis in "btd"}
+    given = {key: value for key, value in SWITCHES.items() if key in kernel.arg_names}
+    signature = {key: "constexpr" if key in given else kinds.get(key, "*fp32") for key in kernel.arg_names}
+    source = triton.compiler.ASTSource(kernel, signature, constexprs=given)
+    options = {"num_warps": 1, "enable_fp_fusion": False}
+    built = triton.compile(source, target=GPUTarget("cuda", capability, 32), options=options)
+    assert built.asm["cubin"]
+    assert "fma.rn.f32" not in built.asm["ptx"]
 
 
 def normal(random: torch.Generator, dtype: torch.dtype, *shape: int) -> Tensor:
