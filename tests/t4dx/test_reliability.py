@@ -109,6 +109,15 @@ def test_the_report_names_every_row_with_its_command(tmp_path: Path) -> None:
     assert f"`{command}`" in (tmp_path / "reliability.md").read_text()
 
 
+def test_the_row_of_a_test_is_that_of_its_larger_run(tmp_path: Path) -> None:
+    runner = Runner("upgrade", lambda seed, size: ["1"] * size, failing, {"pr": 1, "nightly": 3})
+    for tier in ("nightly", "pr"):
+        report.write([run(runner, seed=3, size=runner.sizes[tier])], tier=tier, folder=tmp_path)
+    written = json.loads((tmp_path / "reliability.json").read_text())
+    assert [row["tried"] for row in written["rows"]] == [15]
+    assert {name: rows[0]["tried"] for name, rows in written["tiers"].items()} == {"pr": 5, "nightly": 15}
+
+
 def test_a_mutant_that_only_one_runner_sees_is_seen() -> None:
     found = killed_by("tombstones_are_lost_at_a_flush")
     assert found is not None

@@ -70,42 +70,43 @@ What the storage engine is put through, and what was found. Written by `make rel
 with its command, and every failure prints the command of the one case that shows it.
 
 """
-TITLES = """| test | tried | lost | wrong | seed | seconds | command |
-| --- | ---: | ---: | ---: | ---: | ---: | --- |"""
+TITLES = """| test | tried | lost | wrong | seed | seconds | commit | command |
+| --- | ---: | ---: | ---: | ---: | ---: | --- | --- |"""
 
 
 def write(found: list[Row], *, tier: str, folder: Path) -> None:
-    """Write both files. The rows of a night take their places beside those of a change, which stay."""
+    """Write both files. `tiers` keeps what each tier found; `rows` has the larger run of each test."""
     path = folder / "reliability.json"
-    made = json.loads(path.read_text()) if path.exists() else {"rows": [], "nightly": []}
-    made |= {"machine": machine(), "versions": versions()}
-    name = "nightly" if tier == "nightly" else "rows"
-    fresh = {str(row.test): entry(row) for row in found}
-    known = {str(row["test"]): row for row in made[name]} | fresh
-    made[name] = [known[test] for test in TESTS if test in known]
+    old = json.loads(path.read_text()) if path.exists() else {}
+    tiers = {name: old.get("tiers", {}).get(name, []) for name in ("pr", "nightly")}
+    known = {str(row["test"]): row for row in tiers[tier]} | {row.test: entry(row) for row in found}
+    tiers[tier] = [known[test] for test in TESTS if test in known]
+    largest = {str(row["test"]): row for row in (*tiers["pr"], *tiers["nightly"])}
+    rows = [largest[test] for test in TESTS if test in largest]
+    made = {"rows": rows, "tiers": tiers, "machine": machine(), "versions": versions()}
     folder.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(made, indent=1) + "\n")
-    (folder / "reliability.md").write_text(page(made["rows"], made["nightly"]))
+    (folder / "reliability.md").write_text(page(tiers))
 
 
 def entry(row: Row) -> dict[str, object]:
     """One published row."""
     if row.test == "mutants":
         row.extra["killed"] = row.tried - row.wrong
-    return row.entry()
+    return row.entry() | {"commit": versions()["commit"]}
 
 
-def page(rows: list[dict[str, object]], nightly: list[dict[str, object]]) -> str:
+def page(tiers: dict[str, list[dict[str, object]]]) -> str:
     """The page."""
     told = [f"- **{name}**: {text}" for name, text in TESTS.items()]
-    about = f"On {machine()}; {', '.join(f'{k} {v}' for k, v in versions().items())}."
-    parts = [table(rows), "", about, "", "## By night", "", "The same with larger sizes."]
-    missing = [name for name in TESTS if name not in {row["test"] for row in nightly}]
-    if nightly:
-        parts += ["", table(nightly)]
-    if missing:
-        parts += ["", f"Not yet run at this size: {', '.join(missing)}."]
-    every = [*rows, *nightly]
+    about = f"On {machine()}; {', '.join(f'{k} {v}' for k, v in versions().items() if k != 'commit')}."
+    parts = [about, "", "## By night", "", "`make reliability TIER=nightly`, or `pytest -m nightly`.", ""]
+    missing = [name for name in TESTS if name not in {row["test"] for row in tiers["nightly"]}]
+    parts += [table(tiers["nightly"])] if tiers["nightly"] else []
+    parts += ["", f"Not yet run at this size: {', '.join(missing)}."] if missing else []
+    parts += ["", "## At each change", "", "A part of `make test`, and `make reliability`.", ""]
+    parts += [table(tiers["pr"])]
+    every = [*tiers["nightly"], *tiers["pr"]]
     failures = [f"- {text}" for row in every for text in row.get("failures", ())]  # type: ignore[attr-defined]
     found = ["", "## What was found", "", *failures] if failures else []
     return HEAD + "\n".join([*parts, "", "## What each does", "", *told, *found]).rstrip() + "\n"
@@ -113,7 +114,7 @@ def page(rows: list[dict[str, object]], nightly: list[dict[str, object]]) -> str
 
 def table(rows: list[dict[str, object]]) -> str:
     """Rows as a table, and how many mutants were noticed."""
-    columns = ("test", "tried", "lost", "wrong", "seed", "seconds", "command")
+    columns = ("test", "tried", "lost", "wrong", "seed", "seconds", "commit", "command")
     lines = ["| " + " | ".join(cell(row, name) for name in columns) + " |" for row in rows]
     killed = [f"{row['killed']} of {row['tried']} mutants were noticed." for row in rows if "killed" in row]
     return "\n".join([TITLES, *lines, *(["", *killed] if killed else [])])
