@@ -128,3 +128,17 @@ def test_an_undo_is_a_write_of_its_own(undo: bool) -> None:
     with pytest.raises(TransactionError, match="an undo is a write of its own"):
         second()
     assert digest(store) == before
+
+
+def test_an_interrupt_of_whoever_has_the_turn_at_the_log_leaves_the_turn_to_the_next() -> None:
+    """Every call inside of the engine during a sync fails once: the close comes to an end all the same."""
+    for at in range(1, 30):
+        fs = SimulatedFileSystem()
+        store = opened(fs)
+        store.insert(Item(id="a"))
+        journal = store._journal
+        with contextlib.suppress(MemoryError, StoreError), Memory(at):
+            journal.sync()
+        assert not journal._syncing, f"call {at} kept the turn"
+        with contextlib.suppress(StoreError):
+            store.close()
