@@ -58,6 +58,7 @@ class Journal:
     ) -> None:
         self.folder, self.log, self.durable, self.poison = folder, log, durable, ""
         self._fs, self._options, self._seal = fs, options, seal
+        self._zeroed = options.durability == "sync"
         self._logged = appended
         self._appended, self._marked, self._older, self._spare = appended, marked, dict(older), 0
         self._turn = threading.Condition(threading.Lock())
@@ -220,7 +221,7 @@ class Journal:
         mark = old.mark()
         try:
             info = self._successor(old, last)
-            new = LogWriter.begin(self._fs, self.folder, info, self._seal)
+            new = LogWriter.begin(self._fs, self.folder, info, self._seal, zeroed=self._zeroed)
         except OSError as error:
             raise self._failed(error) from error
         try:
@@ -303,7 +304,7 @@ class Journal:
     def _make_spare(self) -> None:
         number = self.log.info.file_id + 1
         if self._spare != number:
-            logfile.make_spare(self._fs, self.folder, number)
+            logfile.make_spare(self._fs, self.folder, number, zeroed=self._zeroed)
             self._spare = number
 
     def _successor(self, old: LogWriter, last: Lsn) -> WalInfo:

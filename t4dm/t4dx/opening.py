@@ -73,7 +73,8 @@ def open_journal(
     for number in tail.leftover:
         fs.unlink(f"{folder}/{wal.wal_name(number)}")
     path = f"{folder}/{wal.wal_name(tail.info.file_id)}"
-    log = LogWriter(fs, path, tail.info, size=tail.place.at, seal=seal, mac=tail.place.mac)
+    place, zeroed = tail.place, options.durability == "sync"
+    log = LogWriter(fs, path, tail.info, size=place.at, seal=seal, mac=place.mac, zeroed=zeroed)
     if tail.torn:
         log.trim()
     recovery.sweep(fs, folder, found)
@@ -98,7 +99,7 @@ def _create(fs: FileSystem, folder: str, first: Collection, options: Options, se
         if name.startswith("wal-"):
             fs.unlink(f"{folder}/{name}")
     info = wal.WalInfo(1, 0, 1, fs.token(8))
-    LogWriter.create(fs, folder, info, seal).close()
+    LogWriter.create(fs, folder, info, seal, zeroed=options.durability == "sync").close()
     types = tuple(dict.fromkeys([*EdgeType.__members__, *options.edge_types]))
     new = Manifest(1, (first,), 2, 0, 1, info.salt.hex(), edge_types=types)
     manifest.publish(fs, folder, new, seal)

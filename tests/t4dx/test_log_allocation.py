@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 from pathlib import Path
 
 import pytest
 from simulated_fs import SimulatedFileSystem
 
-from t4dm.errors import CorruptionError, StoreFullError
+from t4dm.errors import CorruptionError, StoreFullError, StorePoisonedError
 from t4dm.t4dx import T4DX, Item, Options, wal
 from t4dm.t4dx.fs import LogFile, OsFileSystem
 
@@ -124,6 +125,48 @@ def test_a_full_disk_is_met_at_the_allocation_and_nothing_is_written() -> None:
     fs.capacity += 20_000
     store.insert(Item(id="d", content="x" * 70_000))  # no room for a whole step, but for the record
     assert ids(fs.after_crash("all")) == ["a", "c", "d"]
+
+
+def writes(fs: SimulatedFileSystem, since: int) -> list[str]:
+    return [
+        step.split()[0] for step in fs.log[since:] if step.split()[0] in ("write", "allocate", "fdatasync")
+    ]
+
+
+def test_where_each_write_is_synced_the_blocks_ahead_are_written_too() -> None:
+    fs = SimulatedFileSystem()
+    store, before = opened(fs, durability="sync"), len(fs.log)
+    store.insert(Item(id="a"))
+    assert writes(fs, before) == ["write", "fdatasync"]
+    before = len(fs.log)
+    store.insert(Item(id="b", content="x" * 70_000))
+    assert writes(fs, before) == ["allocate", "write", "write", "fdatasync"]  # zeros ahead, then the record
+    assert fs.size(LOG) == -(-(store.stats()["wal_bytes"] + 256 * 1024) // 4096) * 4096
+    before = len(fs.log)
+    store.insert(Item(id="c", content="x" * 200_000))
+    assert writes(fs, before) == ["write", "fdatasync"]
+
+
+def test_zeros_that_find_no_room_do_not_fail_the_write() -> None:
+    fs = SimulatedFileSystem()
+    store = opened(fs, durability="sync")
+    first = fs.calls + 2  # the allocation, then the zeros
+    fs.fail_at, fs.error = first, errno.ENOSPC
+    store.insert(Item(id="a", content="x" * 70_000))
+    assert fs.calls > first
+    assert ids(fs.after_crash("synced")) == ["a"]
+
+
+def test_zeros_that_cannot_be_written_refuse_the_write_and_all_after_it() -> None:
+    fs = SimulatedFileSystem()
+    store = opened(fs, durability="sync")
+    store.insert(Item(id="a"))
+    fs.fail_at = fs.calls + 2
+    with pytest.raises(StorePoisonedError):
+        store.insert(Item(id="b", content="x" * 70_000))
+    with pytest.raises(StorePoisonedError):
+        store.insert(Item(id="c"))
+    assert ids(fs.after_crash("synced")) == ["a"]
 
 
 class PlainDisk(OsFileSystem):
