@@ -87,8 +87,13 @@ class ApicalGate(nn.Module):
         )
         opening = a + self.calcium_gain * F.relu(calcium - self.calcium_threshold)
         y = b * torch.sigmoid(opening) * (0.5 + 0.5 * s_b)
+        if context.recorder is not None:
+            context.recorder.keep(f"{name}.calcium", calcium)
+            context.recorder.keep(f"{name}.opening", torch.sigmoid(opening))
         predicted = self._predict(self.neurons.after_reset(fired, context), state, context)
         routed, coefficients = self.capsules(y, predicted)
+        if context.recorder is not None:
+            context.recorder.keep(f"{name}.capsules", coefficients)
         error = (b - predicted).square().mean(dim=-1)
         return ApicalOutput(
             self.out(routed),

@@ -165,7 +165,7 @@ class CorticalBlock(nn.Module):
                 recall_mask = torch.ones(*x.shape[:2], recall.shape[1], dtype=torch.bool, device=x.device)
             memory = self.recall(x, recall, recall_mask)
             x = x + memory
-        n = self.gate(self.norms[0](x), memory, context)
+        n = self.gate(self.norms[0](x), memory, context, f"{name}.gate")
         integrated = self.integrate(n, state.lif, context, f"{name}.integrate")
         y = n * (0.5 + 0.5 * integrated.spikes)
         attended, attn, qk = self.attention(y, state.attn, context, name)

@@ -60,6 +60,13 @@ def make_context(
     return Context(mask, reset, previous, last, segment, effects(modulators), signal, recorder, calibrate)
 
 
+def first_rows(context: Context, rows: int) -> Context:
+    """Padding and documents of the first `rows` of the batch; effects, which may hold for all, stay."""
+    names = ("mask", "reset", "previous", "last", "segment")
+    parts = {name: getattr(context, name) for name in names}
+    return context._replace(**{name: part[:rows] for name, part in parts.items() if part is not None})
+
+
 def shift(x: Tensor, before: Tensor, context: Context) -> tuple[Tensor, Tensor]:
     """The previous valid token of the same document at every position, zeros at a document's start.
 

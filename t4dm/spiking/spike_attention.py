@@ -23,9 +23,10 @@ from torch.nn import functional as F
 
 from t4dm.errors import UnknownBackendError
 from t4dm.plasticity.traces import linear_scan
-from t4dm.spiking.context import PLAIN, Context
+from t4dm.spiking.context import PLAIN, Context, first_rows
 from t4dm.spiking.linear_attention import bounded_log_decay, chunk_attention, decay_logit
 from t4dm.spiking.neuron import Neurons
+from t4dm.spiking.recorder import SpikeRecorder
 from t4dm.spiking.state import AttnState, LIFState
 
 MODES = ("chunk", "recurrent", "quadratic")
@@ -110,6 +111,36 @@ def stdp_attention(
     # spikes are 0 or 1; |q| keeps the normaliser positive for the graded twin too
     norm = epsilon + (q.abs() * evidence.view_as(q)).sum(dim=-1, keepdim=True)
     return out / norm, FastWeights(S, z, ybar)
+
+
+def attention_weights(
+    q: Tensor,
+    k: Tensor,
+    state: FastWeights,
+    window: STDPWindow,
+    *,
+    context: Context = PLAIN,
+    write: Tensor | None = None,
+    depression: Tensor | None = None,
+) -> Tensor:
+    """How much each token takes from each value of its window, for whoever wants to look: o_t = sum_s w_ts
+    v_s.
+
+    The attention is linear in its values, so the weights are what it makes of unit vectors in their place:
+    the same code, no second formula. What the fast weights carry in from before the window belongs to no
+    token of it and to no weight, though its evidence counts in the normaliser. A weight is negative where
+    depression outgrew potentiation.
+
+    Args:
+        q, k, state, window, context, write, depression: as for `stdp_attention`.
+
+    Returns:
+        `[B, T, H, T]`, zero where the second token follows the first.
+    """
+    steps = q.shape[1]
+    unit = torch.eye(steps, dtype=q.dtype, device=q.device)[None, :, None].expand(*q.shape[:3], -1)
+    empty = state._replace(S=state.S.new_zeros(*state.S.shape[:-1], steps))
+    return stdp_attention(q, k, unit, empty, window, context=context, write=write, depression=depression)[0]
 
 
 def _chunked(
@@ -200,15 +231,19 @@ class SpikeAttention(nn.Module):
         q, k = fired.spikes.view(batch, steps, 2, self.heads, -1).unbind(2)
         v = self.value(x).view(batch, steps, self.heads, -1)
         effect, signal = context.effects, context.signal
+        write = _product(effect.write, None if signal is None else signal.encode)
+        before = FastWeights(state.S, state.z, state.ybar)
+        if context.recorder is not None:
+            self._record_weights(q, k, before, context, context.recorder, write, f"{name}.attention")
         out, fast = stdp_attention(
             q,
             k,
             v,
-            FastWeights(state.S, state.z, state.ybar),
+            before,
             self.window(),
             mode=self.mode,
             context=context,
-            write=_product(effect.write, None if signal is None else signal.encode),
+            write=write,
             depression=effect.depression,
             chunk=self.chunk,
         )
@@ -216,6 +251,33 @@ class SpikeAttention(nn.Module):
         read = _product(effect.readout, None if signal is None else signal.retrieve)
         out = self.out(out if read is None else out * read)
         return out, AttnState(LIFState(fired.state.u), fast.S, fast.z, fast.ybar), fired.spikes
+
+    @torch.no_grad()
+    def _record_weights(
+        self,
+        q: Tensor,
+        k: Tensor,
+        state: FastWeights,
+        context: Context,
+        recorder: SpikeRecorder,
+        write: Tensor | None,
+        name: str,
+    ) -> None:
+        """Compute the weights of the rows that are recorded, if they fit."""
+        rows = slice(recorder.rows)
+        q, k = q[rows], k[rows]
+        if recorder.wants(name, q.shape[0] * q.shape[1] ** 2 * q.shape[2]):
+            depression = context.effects.depression
+            weights = attention_weights(
+                q,
+                k,
+                FastWeights(*(part[rows] for part in state)),
+                self.window(),
+                context=first_rows(context, recorder.rows),
+                write=None if write is None else write[rows],
+                depression=None if depression is None else depression[rows],
+            )
+            recorder.keep(name, weights)
 
 
 def _product(a: Tensor | None, b: Tensor | None) -> Tensor | None:

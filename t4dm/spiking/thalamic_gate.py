@@ -27,7 +27,9 @@ class ThalamicGate(nn.Module):
         self.up = nn.Linear(rank, width)
         nn.init.constant_(self.up.bias, 2.0)
 
-    def forward(self, x: Tensor, memory: Tensor | None, context: Context) -> Tensor:
+    def forward(
+        self, x: Tensor, memory: Tensor | None, context: Context, name: str = "thalamic_gate"
+    ) -> Tensor:
         """Gate the normalised stream `[B, T, D]`; `memory` `[B, T, D]` is what recall added, or None."""
         low = self.from_stream(x)
         if memory is not None and self.from_memory is not None:
@@ -35,4 +37,7 @@ class ThalamicGate(nn.Module):
         logit = F.linear(low, self.up.weight, self.up.bias)
         if context.effects.gate is not None:
             logit = logit + context.effects.gate.to(x.device)
-        return torch.sigmoid(logit) * x
+        opening = torch.sigmoid(logit)
+        if context.recorder is not None:
+            context.recorder.keep(name, opening)
+        return opening * x
