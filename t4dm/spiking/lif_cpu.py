@@ -1,6 +1,7 @@
 """The LIF neuron as one autograd.Function over the sequence; runs on any device, quickest on the CPU.
 
-Of the window only h is saved: spikes, surrogate and membrane after the reset are recomputed from it. With
+Of the window only h is saved: spikes, surrogate and membrane after the reset are recomputed from it, some
+steps at a time, so that what is computed on the way stays in the cache: the memory bus is the bound. With
 L the loss, psi the surrogate derivative at h - theta and g_u = alpha * g_h of the step after,
 
     g_h = dL/ds * psi + dL/dh + g_u                                 (detached reset)
@@ -21,6 +22,8 @@ from t4dm.plasticity.traces import step_decay
 from t4dm.spiking.lif_params import Drive, LIFParams, LIFTrajectory
 from t4dm.spiking.state import LIFState
 from t4dm.spiking.surrogate import heaviside
+
+PIECE = 1 << 17  # floats of a temporary in the backward: half a megabyte, within a core's cache
 
 
 def run(drive: Drive, params: LIFParams) -> LIFTrajectory:
@@ -52,25 +55,16 @@ class _LIFScan(torch.autograd.Function):
     def backward(ctx: Any, gs: Tensor | None, gh: Tensor | None, gu: Tensor | None) -> tuple[Any, ...]:
         h, u0, decay, theta, mask, reset = ctx.saved_tensors
         params: LIFParams = ctx.params
-        wants_decay, wants_theta = ctx.needs_input_grad[2], theta is not None and ctx.needs_input_grad[3]
-        level = params.threshold if theta is None else theta
+        level = None if theta is None else theta.expand_as(h)
         steps = step_decay(decay, h, mask=mask, reset=reset)
-        psi = _on_valid(params.surrogate.derivative(h - level), mask)
-        total = torch.zeros_like(h) if gs is None else gs * psi
-        if gh is not None:
-            total = total + gh
-        through = None if params.detach_reset else 1.0 - level * psi
-        _accumulate(total, steps, through, gu)
+        total = _membrane_grad(h, level, steps, mask, params, gs, gh, gu)
         grad_u0 = (steps[:, 0] if steps.dim() == 3 else steps) * total[:, 0]
         grad_decay = grad_theta = None
-        if wants_decay or wants_theta:
-            s = _on_valid(params.surrogate.spike(h - level), mask)
-            if wants_decay:
-                before = torch.cat([u0.unsqueeze(1), (h - level * s)[:, :-1]], dim=1)
-                grad_decay = _decay_grad(total * before, mask, reset)
-            if wants_theta:
-                grad_theta = _threshold_grad(total, steps, psi, s, level, gs, gu, params.detach_reset)
-                grad_theta = grad_theta.sum_to_size(theta.shape)
+        if ctx.needs_input_grad[2]:
+            grad_decay = _decay_grad(total, h, u0, level, mask, reset, params)
+        if theta is not None and ctx.needs_input_grad[3]:
+            grad_theta = _threshold_grad(total, h, level, steps, mask, params, gs, gu)
+            grad_theta = grad_theta.sum_to_size(theta.shape)
         return total, grad_u0, grad_decay, grad_theta, None, None, None
 
 
@@ -104,45 +98,95 @@ def _on_valid(x: Tensor, mask: Tensor | None) -> Tensor:
     return x if mask is None else x * mask.unsqueeze(-1)
 
 
-def _accumulate(total: Tensor, decay: Tensor, through: Tensor | None, gu: Tensor | None) -> None:
-    """total_t += (du_t/dh_t) * alpha_{t+1} * total_{t+1}, in place from the last step to the first."""
-    steps = total.shape[1]
-    gs = total.unbind(1)
-    if gu is not None:
-        gs[-1].add_(gu if through is None else through[:, -1] * gu)
-    if through is None:
-        a = decay.unbind(1) if decay.dim() == 3 else (decay,) * steps
-        carry = a[1:]
-    else:
-        after = decay[:, 1:] if decay.dim() == 3 else decay
-        carry = (through[:, :-1] * after).unbind(1)
-    for t in range(steps - 2, -1, -1):
-        gs[t].addcmul_(carry[t], gs[t + 1])
+def _pieces(h: Tensor) -> list[slice]:
+    """Windows of time whose temporaries stay in the processor's cache."""
+    size = max(1, PIECE * h.shape[1] // max(1, h.numel()))
+    return [slice(start, min(start + size, h.shape[1])) for start in range(0, h.shape[1], size)]
 
 
-def _decay_grad(each: Tensor, mask: Tensor | None, reset: Tensor | None) -> Tensor:
-    """Padding has a decay of 1 and a document start one of 0, whatever alpha is."""
-    each = _on_valid(each, mask)
-    if reset is not None:
-        each = each * (~reset).unsqueeze(-1)
-    return each.sum(dim=(0, 1))
+def _above(h: Tensor, level: Tensor | None, part: slice, params: LIFParams) -> Tensor:
+    """h - theta over some steps."""
+    return h[:, part] - (params.threshold if level is None else level[:, part])
+
+
+def _membrane_grad(
+    h: Tensor,
+    level: Tensor | None,
+    decay: Tensor,
+    mask: Tensor | None,
+    params: LIFParams,
+    gs: Tensor | None,
+    gh: Tensor | None,
+    gu: Tensor | None,
+) -> Tensor:
+    """g_h of every step, from the last to the first: g_h_t += (du_t/dh_t) * alpha_{t+1} * g_h_{t+1}."""
+    total, last = torch.empty_like(h), h.shape[1] - 1
+    grads = total.unbind(1)
+    a = decay.unbind(1) if decay.dim() == 3 else (decay,) * (last + 1)
+    for part in reversed(_pieces(h)):
+        piece = total[:, part]
+        psi = params.surrogate.derivative(_above(h, level, part, params))
+        psi = _on_valid(psi, None if mask is None else mask[:, part])
+        if gs is None:
+            piece.zero_()
+        else:
+            torch.mul(gs[:, part], psi, out=piece)
+        if gh is not None:
+            piece.add_(gh[:, part])
+        through = None
+        if not params.detach_reset:
+            through = (1.0 - (params.threshold if level is None else level[:, part]) * psi).unbind(1)
+        for t in range(part.stop - 1, part.start - 1, -1):
+            kept = None if through is None else through[t - part.start]
+            if t < last:
+                grads[t].addcmul_(a[t + 1] if kept is None else kept * a[t + 1], grads[t + 1])
+            elif gu is not None:
+                grads[t].add_(gu if kept is None else kept * gu)
+    return total
+
+
+def _decay_grad(
+    total: Tensor,
+    h: Tensor,
+    u0: Tensor,
+    level: Tensor | None,
+    mask: Tensor | None,
+    reset: Tensor | None,
+    params: LIFParams,
+) -> Tensor:
+    """Sum of g_h_t * u_{t-1}. Padding has a decay of 1 and a document start one of 0, whatever alpha is."""
+    found = torch.zeros_like(u0[0])
+    for part in _pieces(h):
+        earlier = slice(max(0, part.start - 1), part.stop - 1)
+        s = params.surrogate.spike(_above(h, level, earlier, params))
+        s = _on_valid(s, None if mask is None else mask[:, earlier])
+        before = h[:, earlier] - (params.threshold if level is None else level[:, earlier]) * s
+        if part.start == 0:
+            before = torch.cat([u0.unsqueeze(1), before], dim=1)
+        each = _on_valid(total[:, part] * before, None if mask is None else mask[:, part])
+        if reset is not None:
+            each = each * (~reset[:, part]).unsqueeze(-1)
+        found += each.sum(dim=(0, 1))
+    return found
 
 
 def _threshold_grad(
     total: Tensor,
+    h: Tensor,
+    level: Tensor,
     decay: Tensor,
-    psi: Tensor,
-    s: Tensor,
-    level: Any,
+    mask: Tensor | None,
+    params: LIFParams,
     gs: Tensor | None,
     gu: Tensor | None,
-    detach_reset: bool,
 ) -> Tensor:
     """The threshold acts twice: on the spike (through psi) and on the size of the reset (through s)."""
+    psi = _on_valid(params.surrogate.derivative(h - level), mask)
+    s = _on_valid(params.surrogate.spike(h - level), mask)
     after = decay[:, 1:] if decay.dim() == 3 else decay
     last = torch.zeros_like(total[:, :1]) if gu is None else gu.unsqueeze(1)
     grad_u = torch.cat([after * total[:, 1:], last], dim=1)
     on_spike = torch.zeros_like(total) if gs is None else gs
-    if not detach_reset:
+    if not params.detach_reset:
         on_spike = on_spike - level * grad_u
     return -on_spike * psi - s * grad_u
