@@ -105,7 +105,7 @@ def stdp_parts(
     p = params
     r1, r2 = _decay(traces.r1, p.tau_plus, dt, euler), _decay(traces.r2, p.tau_x, dt, euler)
     o1, o2 = _decay(traces.o1, p.tau_minus, dt, euler), _decay(traces.o2, p.tau_y, dt, euler)
-    up, down = _parts(pre, post, STDPTraces(r1, r2, o1, o2), weight, p)
+    up, down = _softened(*_parts(pre, post, STDPTraces(r1, r2, o1, o2), p), weight, p)
     after = (_take_up(r1, pre, p), _take_up(r2, pre, p), _take_up(o1, post, p), _take_up(o2, post, p))
     return up, down, STDPTraces(*after)
 
@@ -134,8 +134,39 @@ def stdp_window(
     Returns:
         The change `[M, N]`, summed over batch and time, and the traces after the window.
     """
+    up, down, after = stdp_window_parts(pre, post, params, dt=dt, traces=traces)
+    return stdp_change(up, down, weight, params), after
+
+
+def stdp_window_parts(
+    pre: Tensor,
+    post: Tensor,
+    params: STDPParams,
+    *,
+    dt: float = 1.0,
+    traces: STDPTraces | None = None,
+    mask: Tensor | None = None,
+    reset: Tensor | None = None,
+    fade: Tensor | None = None,
+) -> tuple[Tensor, Tensor, STDPTraces]:
+    """LTP and LTD of a window apart, before any bound: `[M, N]` each, summed over batch and time.
+
+    `stdp_change` turns them into the change of weights.
+
+    Args:
+        pre: `[B, T, N]`.
+        post: `[B, T, M]`.
+        params: the rule.
+        dt: length of a step.
+        traces: before the window; zeros when None.
+        mask: bool `[B, T]`, False on padding, where no time passes and no spike counts.
+        reset: bool `[B, T]`, True at the first step of a document, before which traces are zeroed.
+        fade: `[T]`, what of each step's LTP and LTD is left at the end of the window; all of it when None.
+    """
     p = params
     start = traces or init_traces(pre.shape[0], pre.shape[2], post.shape[2], like=pre)
+    if mask is not None:
+        pre, post = pre * mask.unsqueeze(-1), post * mask.unsqueeze(-1)
     plan = (
         (pre, p.tau_plus, start.r1),
         (pre, p.tau_x, start.r2),
@@ -146,11 +177,32 @@ def stdp_window(
     for spikes, tau, initial in plan:
         keep = math.exp(-dt / tau)
         decay = keep * (1.0 - spikes) if p.nearest else spikes.new_full((spikes.shape[2],), keep)
-        trace, last = linear_scan(spikes, decay, initial)
-        read.append(keep * torch.cat([initial.unsqueeze(1), trace[:, :-1]], dim=1).flatten(0, 1))
+        trace, last = linear_scan(spikes, decay, initial, mask=mask, reset=reset)
+        before = torch.cat([initial.unsqueeze(1), trace[:, :-1]], dim=1)
+        if reset is not None:
+            before = before * (~reset).unsqueeze(-1)
+        read.append(keep * before.flatten(0, 1))
         after.append(last)
-    up, down = _parts(pre.flatten(0, 1), post.flatten(0, 1), STDPTraces(*read), weight, p)
-    return _within_bounds(up - down, weight), STDPTraces(*after)
+    if fade is not None:
+        pre, post = pre * fade.unsqueeze(-1), post * fade.unsqueeze(-1)
+    up, down = _parts(pre.flatten(0, 1), post.flatten(0, 1), STDPTraces(*read), p)
+    return up, down, STDPTraces(*after)
+
+
+def stdp_change(up: Tensor, down: Tensor, weight: Tensor | None, params: STDPParams) -> Tensor:
+    """What LTP and LTD do to weights: each part softened by the bound ahead of it, the sum cut there.
+
+    dw = up (1 - w)^mu - down w^mu (van Rossum, Bi & Turrigiano 2000, for mu = 1; Gütig et al. 2003 between).
+    The only place where plasticity meets the bounds of a weight, awake, asleep and in the benchmarks.
+
+    Args:
+        up: LTP without bounds, any shape, non-negative.
+        down: LTD, same shape.
+        weight: same shape, in [0, 1], which the change does not leave; None for no bounds.
+        params: the rule, of which only `mu` is used.
+    """
+    up, down = _softened(up, down, weight, params)
+    return _within_bounds(up - down, weight)
 
 
 def stdp_events(pre_times: Sequence[float], post_times: Sequence[float], params: STDPParams) -> float:
@@ -177,16 +229,17 @@ def _take_up(trace: Tensor, spikes: Tensor, params: STDPParams) -> Tensor:
     return trace * (1.0 - spikes) + spikes if params.nearest else trace + spikes
 
 
-def _parts(
-    pre: Tensor, post: Tensor, read: STDPTraces, weight: Tensor | None, p: STDPParams
-) -> tuple[Tensor, Tensor]:
+def _parts(pre: Tensor, post: Tensor, read: STDPTraces, p: STDPParams) -> tuple[Tensor, Tensor]:
     """LTP and LTD `[M, N]` from rows of spikes and of traces read before them."""
     up = (post * (p.a_plus + p.a3_plus * read.o2)).t() @ read.r1
     down = read.o1.t() @ (pre * (p.a_minus + p.a3_minus * read.r2))
-    if weight is not None and p.mu > 0.0:
-        up = up * (1.0 - weight).clamp(min=0.0) ** p.mu
-        down = down * weight.clamp(min=0.0) ** p.mu
     return up, down
+
+
+def _softened(up: Tensor, down: Tensor, weight: Tensor | None, p: STDPParams) -> tuple[Tensor, Tensor]:
+    if weight is None or p.mu == 0.0:
+        return up, down
+    return up * (1.0 - weight).clamp(min=0.0) ** p.mu, down * weight.clamp(min=0.0) ** p.mu
 
 
 def _within_bounds(change: Tensor, weight: Tensor | None) -> Tensor:

@@ -19,7 +19,7 @@ class Downscale:
 
     In mouse cortex synapses are 18 % smaller after sleep, while the largest fifth keeps its size (de Vivo
     et al. 2017). Edges follow their own weights, not firing rates: those belong to neurons. MERGED_FROM and
-    SUPERSEDES state facts and are left alone, and so are edges of weight 0.
+    SUPERSEDES state facts and are left alone, and edges of weight 0 are not counted.
 
     Args:
         fraction: mean loss of a night.
@@ -33,9 +33,11 @@ class Downscale:
         self.power = power
 
     def decide(self, night: Night) -> None:
-        edges = list(night.view.edges(edge_type=ASSOCIATIONS))
-        weights = torch.tensor([night.weight(edge) for edge in edges], dtype=torch.float64)
+        # An edge of weight 0 has nothing to lose, and would take the deepest loss from the others.
+        weighed = ((edge, night.weight(edge)) for edge in night.view.edges(edge_type=ASSOCIATIONS))
+        standing = [(edge, weight) for edge, weight in weighed if weight > 0.0]
+        weights = torch.tensor([weight for _, weight in standing], dtype=torch.float64)
         factors = downscaling_factor(weights, fraction=self.fraction, spare=self.spare, power=self.power)
-        for edge, weight, factor in zip(edges, weights.tolist(), factors.tolist(), strict=True):
-            if factor < 1.0 and weight > 0.0:
+        for (edge, _), factor in zip(standing, factors.tolist(), strict=True):
+            if factor < 1.0:
                 night.downscale(edge, factor)

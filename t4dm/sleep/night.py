@@ -7,13 +7,15 @@ from dataclasses import dataclass, field
 from typing import Protocol, final
 
 import numpy as np
+import torch
 
+from t4dm.plasticity.stdp import STDPParams, stdp_change
 from t4dm.spiking.stack import CorticalStack
 from t4dm.t4dx import T4DX, Edge, EdgeType, Filter, Item
-from t4dm.t4dx.operators import IDENTITY, AffineClip, approach_one, scale
+from t4dm.t4dx.operators import IDENTITY, AffineClip, add, scale
 from t4dm.t4dx.reader import Reader
 
-__all__ = ["ASSOCIATIONS", "Night", "Phase", "Sample"]
+__all__ = ["ASSOCIATIONS", "Night", "Phase", "Sample", "weight_change"]
 
 # Associations learn; MERGED_FROM, SUPERSEDES and their like state facts, and a fact has no strength.
 ASSOCIATIONS = (
@@ -103,13 +105,9 @@ class Night:
         if len(lines) < limit:
             lines.append(Sample(values))
 
-    def strengthen(self, edge: Edge, delta: float) -> None:
-        """Decide w <- w + delta * (1 - w) for a stored edge, or w <- w + delta * w where delta is negative.
-
-        Soft bounds (van Rossum, Bi & Turrigiano 2000): weights that add a fixed step saturate, and a
-        saturated weight says nothing.
-        """
-        self._change(edge, approach_one(min(1.0, delta)) if delta >= 0.0 else scale(max(0.0, 1.0 + delta)))
+    def strengthen(self, edge: Edge, up: float, down: float, rule: STDPParams) -> None:
+        """Decide w <- w + dw for a stored edge: LTP and LTD as `stdp_change` applies them at its weight."""
+        self._change(edge, add(weight_change(self.weight(edge), up, down, rule)))
         self.strengthened += 1
 
     def downscale(self, edge: Edge, factor: float) -> None:
@@ -151,6 +149,12 @@ class Night:
             for name, until in self.closed.items():
                 tx.update_fields(name, valid_until=until)
             tx.delete_many(self.doomed)
+
+
+def weight_change(weight: float, up: float, down: float, rule: STDPParams) -> float:
+    """`stdp_change` of a single weight."""
+    rise, fall, now = (torch.tensor(value, dtype=torch.float64) for value in (up, down, weight))
+    return float(stdp_change(rise, fall, now, rule))
 
 
 def _key(edge: Edge) -> tuple[str, str, str]:

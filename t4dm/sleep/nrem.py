@@ -9,7 +9,7 @@ from typing import final
 
 import numpy as np
 
-from t4dm.sleep.night import ASSOCIATIONS, Night
+from t4dm.sleep.night import ASSOCIATIONS, Night, weight_change
 from t4dm.sleep.replay import Replay
 from t4dm.sleep.supersede import find_superseded
 from t4dm.t4dx import Edge, EdgeType, Filter, Item
@@ -104,17 +104,17 @@ class Nrem:
         sequences = [
             np.stack([np.asarray(item.vector, dtype=np.float32) for item in items]) for items in sessions
         ]
-        changes = self.replay(night.stack, sequences)
+        replayed = self.replay(night.stack, sequences)
         known = _associations(night, [item.id for items in sessions for item in items])
-        for items, deltas in zip(sessions, changes, strict=True):
-            for before, after, delta in zip(items[:-1], items[1:], deltas.tolist(), strict=True):
+        for items, links in zip(sessions, replayed, strict=True):
+            parts = zip(links.up.tolist(), links.down.tolist(), strict=True)
+            for before, after, (up, down) in zip(items[:-1], items[1:], parts, strict=True):
                 edges = known.get(frozenset((before.id, after.id)), [])
                 for edge in edges:
-                    night.strengthen(edge, delta)
-                if not edges and delta > 0.0:
-                    night.edges.append(
-                        _edge(night, after.id, before.id, EdgeType.RELATES_TO, weight=min(1.0, delta))
-                    )
+                    night.strengthen(edge, up, down, self.replay.stdp)
+                if not edges and up > down:
+                    weight = weight_change(0.0, up, down, self.replay.stdp)
+                    night.edges.append(_edge(night, after.id, before.id, EdgeType.RELATES_TO, weight=weight))
 
 
 def by_session(items: Iterable[Item]) -> list[list[Item]]:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import final
+from typing import NamedTuple, final
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from t4dm.plasticity.stdp import STDPParams, stdp_window
+from t4dm.plasticity.stdp import STDPParams, stdp_window_parts
 from t4dm.spiking.recorder import SpikeRecorder
 from t4dm.spiking.stack import CorticalStack
 
-__all__ = ["REPLAY_STDP", "Replay", "item_changes", "sign_projection"]
+__all__ = ["REPLAY_STDP", "Links", "Replay", "item_links", "sign_projection"]
 
 # LTP to LTD and time constants as in Bi & Poo 1998; the amplitude is that of a night, not of one pairing.
-REPLAY_STDP = STDPParams(a_plus=0.1, a_minus=0.035)
+# Soft bounds: weights that add a fixed step saturate, and a saturated weight says nothing.
+REPLAY_STDP = STDPParams(a_plus=0.1, a_minus=0.035, mu=1.0)
 _WINDOW = 128  # tokens of one forward pass
 _PROJECTION_SEED = 20_260_101
 
@@ -33,7 +34,14 @@ def sign_projection(dim: int, width: int) -> NDArray[np.float32]:
     return (bits.astype(np.float32) * 2.0 - 1.0) / np.float32(np.sqrt(dim))
 
 
-def item_changes(spikes: Tensor, items: int, params: STDPParams, *, dt: float) -> Tensor:
+class Links(NamedTuple):
+    """What replay does to links, before the bounds of their weights: LTP and LTD, non-negative."""
+
+    up: NDArray[np.float32]
+    down: NDArray[np.float32]
+
+
+def item_links(spikes: Tensor, items: int, params: STDPParams, *, dt: float) -> tuple[Tensor, Tensor]:
     """STDP between the items of one replayed sequence.
 
     A channel that fires for an earlier item and again for a later one strengthens the link from the earlier
@@ -48,21 +56,21 @@ def item_changes(spikes: Tensor, items: int, params: STDPParams, *, dt: float) -
         dt: length of a step, ms.
 
     Returns:
-        [n, n] weight changes.
+        LTP and LTD, [n, n] each; `stdp_change` makes the change of a weight of them.
     """
     steps, width = len(spikes) // items, spikes.shape[1]
     own = torch.eye(items, dtype=spikes.dtype, device=spikes.device).repeat_interleave(steps, dim=0)
     trains = spikes.t().unsqueeze(-1) * own  # [W, T, n]: channels are the batch, each item has its own column
-    total, _ = stdp_window(trains, trains, params, dt=dt)
+    up, down, _ = stdp_window_parts(trains, trains, params, dt=dt)
     fired = spikes.reshape(items, steps, width).amax(dim=1) > 0
     either = (fired.unsqueeze(0) | fired.unsqueeze(1)).sum(dim=-1).clamp(min=1)
-    return total / either
+    return up / either, down / either
 
 
 @final
 class Replay:
-    """Runs sequences of stored vectors through a cortical stack and returns what consecutive items should
-    gain.
+    """Runs sequences of stored vectors through a cortical stack and returns LTP and LTD between consecutive
+    items.
 
     Each item is shown for `steps` tokens, projected to the stack's width where it differs and scaled to
     unit root mean square, as the stack's input always is. State is carried through a sequence and starts at
@@ -92,23 +100,17 @@ class Replay:
         self.stdp = stdp
         self.dt = dt
 
-    def __call__(
-        self, stack: CorticalStack, sequences: Sequence[NDArray[np.float32]]
-    ) -> list[NDArray[np.float32]]:
-        """Weight changes between neighbours of each sequence; every item is shown exactly once.
+    def __call__(self, stack: CorticalStack, sequences: Sequence[NDArray[np.float32]]) -> list[Links]:
+        """What happens between neighbours of each sequence; every item is shown exactly once.
 
         Args:
             stack: left in the mode it was in; nothing in it is trained.
             sequences: arrays [n_s, D] in the order to replay.
 
         Returns:
-            One array [n_s - 1] for each sequence: entry i is the change from item i to item i + 1.
+            Arrays [n_s - 1] for each sequence: entry i is about the link from item i to item i + 1.
         """
-        changes = []
-        for spikes in self.spikes(stack, sequences):
-            matrix = [self._changes(part) for part in self._windows(spikes)]
-            changes.append(np.concatenate(matrix) if matrix else np.zeros(0, dtype=np.float32))
-        return changes
+        return [self._links(spikes) for spikes in self.spikes(stack, sequences)]
 
     def spikes(self, stack: CorticalStack, sequences: Sequence[NDArray[np.float32]]) -> list[Tensor]:
         """The spikes each sequence evokes, [n_s * steps, W] on the CPU, in the order of `sequences`."""
@@ -150,9 +152,15 @@ class Replay:
         starts = range(0, max(0, items - 1), stride)
         return [spikes[start * self.steps : (start + stride + 1) * self.steps] for start in starts]
 
-    def _changes(self, spikes: Tensor) -> NDArray[np.float32]:
-        matrix = item_changes(spikes, len(spikes) // self.steps, self.stdp, dt=self.dt)
-        return np.asarray(matrix.diagonal(offset=-1).numpy(), dtype=np.float32)
+    def _links(self, spikes: Tensor) -> Links:
+        parts = [
+            torch.stack(item_links(window, len(window) // self.steps, self.stdp, dt=self.dt))
+            for window in self._windows(spikes)
+        ]
+        if not parts:
+            return Links(np.zeros(0, dtype=np.float32), np.zeros(0, dtype=np.float32))
+        up, down = torch.cat([part.diagonal(offset=-1, dim1=1, dim2=2) for part in parts], dim=1).numpy()
+        return Links(np.asarray(up, dtype=np.float32), np.asarray(down, dtype=np.float32))
 
 
 def _as_input(vectors: NDArray[np.float32], width: int) -> NDArray[np.float32]:
