@@ -157,6 +157,52 @@ class FolderExistsError(T4DMError):
         super().__init__(f"{path} exists and is not empty; name a new folder, or remove it: rm -r {path}")
 
 
+class NoTextError(T4DMError):
+    """A text to look at holds nothing to read."""
+
+    def __init__(self) -> None:
+        super().__init__("there is no text to read; put some in quotes: t4dm study block 'Ann lives in Rome.'")
+
+
+class TextTooLongError(T4DMError):
+    """A text to look at has more tokens than one page shows, or than the backbone has positions for."""
+
+    def __init__(self, tokens: int, limit: int, *, characters: int) -> None:
+        super().__init__(
+            f"the text has {tokens} tokens and a study reads at most {limit}; "
+            f"cut it after its first {characters} characters"
+        )
+
+
+class BlockChoiceError(T4DMError):
+    """A study was asked for blocks that the stack does not have."""
+
+    def __init__(self, typed: str, count: int) -> None:
+        known = "0" if count == 1 else f"0 to {count - 1}"
+        some = "0" if count == 1 else f"0,{count - 1}"
+        super().__init__(f"no blocks {typed!r}: the stack has {known}; write for example: --blocks {some}")
+
+
+class NoStackError(T4DMError):
+    """A model that is a bare backbone was asked for what only a stack has."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "this model has no cortical stack to look into; "
+            "name a run that was trained with one, without ablation=no_stack: t4dm runs ls"
+        )
+
+
+class SeedOfARunError(T4DMError):
+    """A seed was given for the weights of a model that has its weights from a run."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__(
+            f"{run} brings its own weights, a seed would change nothing; "
+            f"leave --seed out: t4dm study block TEXT --run {run}"
+        )
+
+
 class RunFolderError(T4DMError):
     """A path is not a run folder, or lacks the file that was asked for."""
 
