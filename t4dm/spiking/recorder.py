@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -23,6 +23,7 @@ class SpikeRecorder:
         inner: keep what the stages compute between spikes too: gate openings, attention weights (which grow
             with the square of the window and are computed for this alone), calcium, capsules.
         rows: how many rows of the batch to keep, from the first.
+        only: the beginnings of the names to keep, such as `["block3."]`; all by default.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class SpikeRecorder:
         membranes: bool = False,
         inner: bool = False,
         rows: int = 1,
+        only: Sequence[str] = ("",),
     ) -> None:
         self.byte_budget = byte_budget
         self.inner = inner
@@ -39,6 +41,7 @@ class SpikeRecorder:
         self.bytes = 0
         self.dropped: list[str] = []
         self._membranes = membranes
+        self._only = tuple(only)
         self._spikes: dict[str, list[Tensor]] = {}
         self._levels: dict[str, list[Tensor]] = {}
         self._values: dict[str, list[Tensor]] = {}
@@ -90,6 +93,8 @@ class SpikeRecorder:
         return list(self._values[name])
 
     def _has_room(self, name: str, size: int) -> bool:
+        if not name.startswith(self._only):
+            return False
         if name not in self.dropped and self.bytes + size > self.byte_budget:
             self.dropped.append(name)
         return name not in self.dropped

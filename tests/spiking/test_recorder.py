@@ -217,6 +217,17 @@ def test_recording_watches_a_stack_that_someone_else_calls() -> None:
     assert recorder.spikes("block0.out").shape == (1, 8, 32)
 
 
+def test_only_what_was_asked_for_is_kept_and_the_rest_takes_no_room() -> None:
+    stack, h = make_stack(), stream_of(1, 8)
+    both, one = SpikeRecorder(inner=True), SpikeRecorder(inner=True, only=["block1."])
+    stack(h, recorder=both)
+    stack(h, recorder=one)
+    assert one.names() == [name for name in both.names() if name.startswith("block1.")]
+    assert one.quantities() == [f"block1.{name}" for name in ["gate", *INNER]]
+    assert one.bytes == both.bytes // 2
+    assert one.dropped == []
+
+
 def test_a_state_of_many_rows_is_cut_to_the_recorded_ones() -> None:
     stack, h = make_stack(blocks=1), stream_of(4, 12)
     state = stack(stream_of(4, 5)).state

@@ -1,0 +1,1 @@
+"""Looking into a model: what happens inside it on a given text."""
