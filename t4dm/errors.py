@@ -578,6 +578,16 @@ class UnknownNeuronError(T4DMError):
         super().__init__(f"no neuron is called {name!r}; set model.stack.neuron to one of {', '.join(known)}")
 
 
+class CalibrationError(T4DMError):
+    """No input gain makes a layer fire at its target rate."""
+
+    def __init__(self, layer: str, rate: float, target: float) -> None:
+        super().__init__(
+            f"{layer} fires at {rate:.1%} instead of {target:.1%} whatever its gain; calibrate on real text: "
+            "stack.calibrate(h) with a hundred tokens or more that differ from each other"
+        )
+
+
 class JobFailedError(T4DMError):
     """A run stopped for a reason that no other class here foresees."""
 
@@ -773,7 +783,10 @@ class StoreDamagedError(T4DMError):
 class MissingBackendError(T4DMError):
     """A kernel backend was asked for by name that this machine cannot run; nothing else ran in its place."""
 
-    def __init__(self, kernel: str, name: str, why: str) -> None:
+    def __init__(
+        self, kernel: str, name: str, why: str, *, instead: tuple[str, str] = ("auto", "cpu")
+    ) -> None:
         super().__init__(
-            f"the {kernel} kernel's backend {name!r} cannot run here ({why}); pass backend='auto' or 'cpu'"
+            f"the {kernel} kernel's backend {name!r} cannot run here ({why}); "
+            f"pass backend={instead[0]!r} or {instead[1]!r}"
         )

@@ -14,11 +14,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from t4dm.errors import UnknownBackendError
+from t4dm.spiking import fla_kernels, rwkv_naive
+from t4dm.spiking.attention_backends import choose
 from t4dm.spiking.context import PLAIN, Context, shift
-from t4dm.spiking.linear_attention import bounded_log_decay, chunk_attention, decay_logit
-
-BACKENDS = ("torch_chunk", "torch_recurrent")
+from t4dm.spiking.linear_attention import (
+    bounded_log_decay,
+    check_chunk,
+    chunk_attention,
+    decay_logit,
+    widened,
+)
 
 
 def rwkv6(
@@ -29,53 +34,51 @@ def rwkv6(
     bonus: Tensor,
     state: Tensor,
     *,
-    backend: str = "torch_chunk",
+    backend: str = "auto",
     context: Context = PLAIN,
     chunk: int = 64,
 ) -> tuple[Tensor, Tensor]:
     """Run the recurrence.
 
     Args:
-        r, k: receptance and key `[B, T, H, K]`.
+        r, k: receptance and key `[B, T, H, K]`; half precision is computed in fp32 by the torch back-ends.
         v: value `[B, T, H, V]`.
         log_decay: ln w `[B, T, H, K]`, in (-0.6065, 0).
         bonus: u `[H, K]`, the weight of the token's own write.
-        state: `[B, H, K, V]`.
-        backend: `"torch_chunk"` or `"torch_recurrent"` (one token at a time, the reference).
+        state: `[B, H, K, V]`, at least fp32.
+        backend: `"auto"`, `"torch_chunk"`, `"torch_recurrent"` (one token at a time, the reference) or
+            `"fla"`; see `explain_attention_backends`.
         context: padding freezes the state, a document start zeroes it.
-        chunk: tokens per matrix product.
+        chunk: tokens per matrix product, at most 128.
 
     Returns:
-        o `[B, T, H, V]` and the state after the last token.
+        o `[B, T, H, V]` in v's dtype and the state after the last token.
 
     Raises:
         UnknownBackendError: no such backend.
+        MissingBackendError: the backend asked for by name cannot run here; only `auto` chooses another.
+        SettingError: a chunk too long for fp32.
     """
-    if backend not in BACKENDS:
-        raise UnknownBackendError("rwkv", backend, list(BACKENDS))
-    if context.mask is not None:
-        keep = context.mask[:, :, None, None].to(k.dtype)
-        k, log_decay = k * keep, log_decay * keep
-    own = (r * bonus * k).sum(dim=-1, keepdim=True) * v
-    if backend == "torch_recurrent":
-        out, state = _recurrent(r, k, v, log_decay, state, context)
-    else:
-        rs, ks, vs, ws = (x.transpose(1, 2) for x in (r, k, v, log_decay))
-        out, state = chunk_attention(rs, ks, vs, ws, state, strict=True, segment=context.segment, chunk=chunk)
-        out = out.transpose(1, 2)
-    return out + own, state
-
-
-def _recurrent(
-    r: Tensor, k: Tensor, v: Tensor, log_decay: Tensor, S: Tensor, context: Context
-) -> tuple[Tensor, Tensor]:
-    outs = []
-    for t in range(r.shape[1]):
-        if context.reset is not None:
-            S = S * (~context.reset[:, t, None, None, None])
-        outs.append((r[:, t].unsqueeze(-2) @ S).squeeze(-2))
-        S = log_decay[:, t].exp().unsqueeze(-1) * S + k[:, t].unsqueeze(-1) * v[:, t].unsqueeze(-2)
-    return torch.stack(outs, dim=1), S
+    name, dtype = choose("rwkv", backend, r.device), v.dtype
+    with torch.autocast(r.device.type, enabled=False):
+        log_decay = widened(log_decay)
+        if name != "fla":
+            r, k, v = (widened(x) for x in (r, k, v))
+        if context.mask is not None:
+            keep = context.mask[:, :, None, None].to(k.dtype)
+            k, log_decay = k * keep, log_decay * keep.to(log_decay.dtype)
+        if name == "fla":
+            out, state = fla_kernels.rwkv6(r, k, v, log_decay, bonus, state, reset=context.reset)
+        elif name == "torch_recurrent":
+            out, state = rwkv_naive.recurrent(r, k, v, log_decay, bonus, state, context)
+        else:
+            own = (r * bonus * k).sum(dim=-1, keepdim=True) * v
+            r, k, v, log_decay = (x.transpose(1, 2) for x in (r, k, v, log_decay))
+            out, state = chunk_attention(
+                r, k, v, log_decay, state, strict=True, segment=context.segment, chunk=chunk
+            )
+            out = out.transpose(1, 2) + own
+    return out.to(dtype), state
 
 
 @final
@@ -88,13 +91,26 @@ class TimeMix(nn.Module):
         decay_rank: of the data-dependent part of the decay.
         backend: see `rwkv6`.
         chunk: tokens per matrix product.
+        zero_output: start with an output projection of zeros, so that the stage does nothing at first and
+            all but that projection gets its first gradient one step later. Off where a gate further out
+            starts at zero already: two in a row would cost two steps.
+
+    Raises:
+        SettingError: a chunk too long for fp32.
     """
 
     def __init__(
-        self, *, width: int, heads: int, decay_rank: int, backend: str = "torch_chunk", chunk: int = 64
+        self,
+        *,
+        width: int,
+        heads: int,
+        decay_rank: int,
+        backend: str = "auto",
+        chunk: int = 64,
+        zero_output: bool = False,
     ) -> None:
         super().__init__()
-        self.heads, self.backend, self.chunk = heads, backend, chunk
+        self.heads, self.backend, self.chunk = heads, backend, check_chunk(chunk)
         self.mix = nn.Parameter(torch.full((4, width), 0.5))
         self.receptance = nn.Linear(width, width, bias=False)
         self.key = nn.Linear(width, width, bias=False)
@@ -108,6 +124,8 @@ class TimeMix(nn.Module):
         with torch.no_grad():
             self.decay_up.weight.mul_(0.1)
             self.decay_up.bias.copy_(decay_logit(tau))
+        if zero_output:
+            nn.init.zeros_(self.out.weight)
 
     def forward(
         self, x: Tensor, S: Tensor, before: Tensor, context: Context
@@ -139,15 +157,18 @@ class ChannelMix(nn.Module):
     Args:
         width: D.
         rank: of the receptance.
+        zero_output: see `TimeMix`.
     """
 
-    def __init__(self, *, width: int, rank: int) -> None:
+    def __init__(self, *, width: int, rank: int, zero_output: bool = False) -> None:
         super().__init__()
         self.mix = nn.Parameter(torch.full((2, width), 0.5))
         self.key = nn.Linear(width, width, bias=False)
         self.value = nn.Linear(width, width, bias=False)
         self.receptance_down = nn.Linear(width, rank, bias=False)
         self.receptance_up = nn.Linear(rank, width, bias=False)
+        if zero_output:
+            nn.init.zeros_(self.value.weight)
 
     def forward(self, x: Tensor, before: Tensor, context: Context) -> tuple[Tensor, Tensor]:
         """Output `[B, T, D]` and last token for the normalised stream `[B, T, D]`."""

@@ -17,14 +17,22 @@ class LIFState(NamedTuple):
     u: Tensor
 
 
+class FirstSpikeState(NamedTuple):
+    """Valid tokens since the document's start `[B]`, and who has fired in the cycle at hand, 0/1 `[B, C]`."""
+
+    clock: Tensor
+    fired: Tensor
+
+
 class AttnState(NamedTuple):
     """Spike attention: membranes of [q; k], fast weights `S` `[B, H, K, V]`, normaliser `z` and query trace
-    `ybar` `[B, H*K]`."""
+    `ybar` `[B, H*K]`; `first` is empty unless first spikes are counted."""
 
     lif: LIFState
     S: Tensor
     z: Tensor
     ybar: Tensor
+    first: FirstSpikeState | tuple[()] = ()
 
 
 class ApicalState(NamedTuple):

@@ -93,5 +93,5 @@ def test_channel_mix_sees_its_own_and_the_previous_token_only() -> None:
 
 
 def test_an_unknown_backend_is_refused_by_name() -> None:
-    with pytest.raises(UnknownBackendError, match="one of torch_chunk, torch_recurrent"):
-        rwkv6(*sample(2), first_state(), backend="fla")
+    with pytest.raises(UnknownBackendError, match="one of auto, torch_chunk, torch_recurrent, fla"):
+        rwkv6(*sample(2), first_state(), backend="cuda_magic")

@@ -10,7 +10,9 @@ from torch import Tensor
 
 from t4dm.errors import UnknownBackendError
 from t4dm.spiking.context import PLAIN, Context, make_context
-from t4dm.spiking.spike_attention import MODES, FastWeights, STDPWindow, stdp_attention
+from t4dm.spiking.spike_attention import FastWeights, STDPWindow, stdp_attention
+
+MODES = ("quadratic", "recurrent", "chunk")
 
 
 def window(heads: int, keys: int) -> STDPWindow:
@@ -129,5 +131,5 @@ def test_dopamine_scales_writes_and_serotonin_the_depression() -> None:
 
 
 def test_an_unknown_mode_is_refused_by_name() -> None:
-    with pytest.raises(UnknownBackendError, match="one of chunk, recurrent, quadratic"):
+    with pytest.raises(UnknownBackendError, match="one of auto, chunk, recurrent, quadratic, fla"):
         stdp_attention(*sample(1, 2), start(1), window(2, 3), mode="softmax")
