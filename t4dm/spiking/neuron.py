@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from t4dm.errors import UnknownNeuronError
+from t4dm.errors import CalibrationError, UnknownNeuronError
 from t4dm.plasticity.traces import linear_scan
 from t4dm.spiking.context import Context
 from t4dm.spiking.lif import LIFParams, LIFTrajectory, lif_trajectory
@@ -18,11 +18,16 @@ from t4dm.spiking.state import LIFState
 from t4dm.spiking.surrogate import surrogate as surrogate_named
 
 NEURONS = ("lif", "gelu")
+LOG_FACTORS = (-10.0, 10.0)
+HALVINGS = 24
+TOLERANCE = 0.2
 
 
 @final
 class Neurons(nn.Module):
-    """Neurons with a learned leak and input gain each.
+    """Neurons with a learned leak and input gain each: I = gain * (current - centre).
+
+    The centre is zero until `calibrate` sets it; it is not learned.
 
     `neuron="gelu"` is the twin without spikes and without reset, u = alpha * u + I and out = GELU(u -
     theta): the same parameters, the same temporal integration, so that a difference between the two is due
@@ -62,15 +67,17 @@ class Neurons(nn.Module):
         alpha = torch.exp(-1.0 / torch.empty(width).uniform_(*tau))
         self.decay_logit = nn.Parameter(torch.logit(alpha))
         self.log_gain = nn.Parameter(torch.full((width,), math.log(gain)))
+        self.register_buffer("centre", torch.zeros(width))
+        self.centre: Tensor
 
     def forward(self, current: Tensor, state: LIFState, context: Context, name: str) -> LIFTrajectory:
         """Spikes of a current `[B, T, D]`; `name` is what a recorder files them under."""
-        if context.calibrate and self.neuron == "lif":
-            self.calibrate(current, state, context)
+        if context.calibrate:
+            self.calibrate(current, state, context, name)
         gain = self.log_gain.exp()
         if context.effects.gain is not None:
             gain = gain * context.effects.gain.to(gain.device)
-        out = self._run(current, state, context, gain)
+        out = self._run(current - self.centre, state, context, gain)
         if context.recorder is not None:
             context.recorder.record(name, out.spikes, out.membrane)
         return out
@@ -118,21 +125,46 @@ class Neurons(nn.Module):
         return out.membrane - level * out.spikes
 
     @torch.no_grad()
-    def calibrate(self, current: Tensor, state: LIFState, context: Context) -> float:
-        """Scale the gains by one factor so that the mean rate on this current hits the target (bisection on
-        its log).
+    def calibrate(
+        self, current: Tensor, state: LIFState, context: Context, name: str = "a layer of neurons"
+    ) -> float:
+        """Centre each neuron's current, scale it to a mean size of 1, and find by bisection the one factor
+        at which the layer fires at its target.
 
-        One data pass in the manner of LSUV (Mishkin & Matas 2016). Returns the rate reached.
+        One data pass (LSUV, Mishkin & Matas 2016; centre and scale of each unit as in Salimans & Kingma
+        2016). Each neuron is centred and scaled by itself because a stream with a few huge channels would
+        otherwise fire in these alone; by a median, because a few huge tokens must not decide where it lies.
+        The twin takes the gains that make LIF neurons fire at the target.
+
+        Returns:
+            The rate reached. The centre and the gains are changed only where it is.
+
+        Raises:
+            CalibrationError: no gain comes within 20 % of the target, as when the current is constant.
         """
-        base, low, high, rate = self.log_gain.clone(), -4.0, 4.0, 0.0
-        for _ in range(16):
+        valid = (current if context.mask is None else current[context.mask]).flatten(0, -2).float()
+        centre = valid.median(dim=0).values
+        size = (valid - centre).abs().mean(dim=0)
+        base = torch.where(size > 0.0, -size.log(), self.log_gain)
+        params = LIFParams(self.leak(), self.threshold, self.surrogate)
+
+        def rate(factor: float) -> float:
+            gain = (base + factor).exp()
+            spikes = lif_trajectory(
+                current - centre, state, params, gain=gain, reset=context.reset, mask=context.mask
+            ).spikes
+            return float(mean_rate(spikes, context).mean())
+
+        low, high = LOG_FACTORS
+        for _ in range(HALVINGS):
             middle = 0.5 * (low + high)
-            rate = float(
-                mean_rate(self._run(current, state, context, (base + middle).exp()).spikes, context).mean()
-            )
-            low, high = (middle, high) if rate < self.target_rate else (low, middle)
-        self.log_gain.copy_(base + 0.5 * (low + high))
-        return rate
+            low, high = (middle, high) if rate(middle) < self.target_rate else (low, middle)
+        reached = rate(high)
+        if not abs(reached - self.target_rate) <= TOLERANCE * self.target_rate:
+            raise CalibrationError(name, reached, self.target_rate)
+        self.centre.copy_(centre)
+        self.log_gain.copy_(base + high)
+        return reached
 
 
 def mean_rate(spikes: Tensor, context: Context) -> Tensor:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from t4dm.errors import CalibrationError
 from t4dm.spiking.context import PLAIN, make_context
 from t4dm.spiking.lif import LIFParams, LIFState, lif_scan
 from t4dm.spiking.neuron import Neurons, mean_rate
@@ -84,13 +85,65 @@ def test_calibration_counts_the_valid_tokens_alone() -> None:
     assert float(mean_rate(out.spikes, context).mean()) == pytest.approx(reached, abs=0.002)
 
 
-def test_calibration_leaves_no_gradient_and_moves_all_gains_alike() -> None:
+@pytest.mark.parametrize("scale", [1e-3, 0.1, 1.0, 30.0, 1e3])
+def test_calibration_reaches_its_target_whatever_the_size_of_the_current(scale: float) -> None:
     torch.manual_seed(0)
-    neurons = Neurons(width=WIDTH)
-    before = neurons.log_gain.detach().clone()
-    neurons.calibrate(3.0 * noise(2, 64, WIDTH, seed=1), LIFState(torch.zeros(2, WIDTH)), PLAIN)
-    moved = neurons.log_gain.detach() - before
-    assert float(moved.max() - moved.min()) < 1e-6
-    assert float(moved.mean()) < -0.5
+    neurons, rest = Neurons(width=WIDTH), LIFState(torch.zeros(2, WIDTH))
+    current = scale * noise(2, 128, WIDTH, seed=1)
+    assert neurons.calibrate(current, rest, PLAIN) == pytest.approx(0.05, abs=0.0005)
+    assert float(neurons(current, rest, PLAIN, "layer").spikes.detach().mean()) == pytest.approx(
+        0.05, abs=5e-4
+    )
+    assert 0.3 < float(neurons.log_gain.detach().exp().mean()) * scale < 0.8
+
+
+def test_every_neuron_is_centred_and_scaled_by_itself() -> None:
+    torch.manual_seed(0)
+    neurons, rest = Neurons(width=WIDTH), LIFState(torch.zeros(4, WIDTH))
+    size, offset = torch.logspace(-2, 2, WIDTH), torch.linspace(-50.0, 50.0, WIDTH)
+    neurons.calibrate(size * noise(4, 128, WIDTH, seed=1) + offset, rest, PLAIN)
+    assert float(((neurons.centre - offset) / size).abs().max()) < 0.3
+    fired = neurons(size * noise(4, 128, WIDTH, seed=2) + offset, rest, PLAIN, "layer").spikes.detach()
+    rates = fired.mean(dim=(0, 1))
+    assert float(rates.min()) > 0.01
+    assert float(rates.max()) < 0.1
+
+
+def test_the_centre_is_a_median_which_one_huge_token_does_not_move() -> None:
+    neurons, current = Neurons(width=WIDTH), noise(4, 128, WIDTH, seed=1)
+    current[:, 0] += 1000.0
+    neurons.calibrate(current, LIFState(torch.zeros(4, WIDTH)), PLAIN)
+    assert float(neurons.centre.abs().max()) < 0.3
+
+
+@pytest.mark.parametrize(
+    "current", [torch.zeros(1, 64, 4), torch.full((1, 64, 4), -2.0), torch.tensor([[[1.0, -1.0, 2.0, -2.0]]])]
+)
+def test_a_current_that_no_gain_brings_to_the_target_is_an_error_and_changes_nothing(current: Tensor) -> None:
+    neurons = Neurons(width=4)
+    before = {name: value.clone() for name, value in neurons.state_dict().items()}
+    with pytest.raises(
+        CalibrationError, match=r"qk fires at 0.0% instead of 5.0% whatever its gain; calibrate on"
+    ):
+        neurons.calibrate(current, LIFState(torch.zeros(1, 4)), PLAIN, "qk")
+    assert all(torch.equal(value, before[name]) for name, value in neurons.state_dict().items())
+
+
+def test_calibration_leaves_no_gradient_and_does_not_freeze_the_gain() -> None:
+    neurons, current = Neurons(width=WIDTH), 3.0 * noise(2, 64, WIDTH, seed=1)
+    neurons.calibrate(current.requires_grad_(), LIFState(torch.zeros(2, WIDTH)), PLAIN)
+    assert current.grad is None
     assert neurons.log_gain.grad is None
     assert neurons.log_gain.requires_grad
+    assert neurons.log_gain.is_leaf
+
+
+def test_the_twin_takes_the_gains_that_make_spiking_neurons_fire_at_the_target() -> None:
+    calibrated = []
+    for kind in ("lif", "gelu"):
+        torch.manual_seed(0)
+        neurons = Neurons(width=WIDTH, neuron=kind)
+        neurons.calibrate(noise(2, 128, WIDTH, seed=1), LIFState(torch.zeros(2, WIDTH)), PLAIN)
+        calibrated.append(neurons.state_dict())
+    for name, value in calibrated[0].items():
+        assert torch.equal(value, calibrated[1][name]), name
