@@ -2,15 +2,17 @@
 
     x' = x + recall(x)                                      memory enters the float stream
     1  thalamic gate      n = g(x', m) * norm(x')           what may enter
-    2  LIF integration    y = n * (1/2 + s/2)               layer 2/3 spikes; x' itself is the shortcut to
-    stage 6 3  spike attention    z = x' + A(y)
+    2  LIF integration    z = x' + y,  y = n * (1/2 + s/2)  layer 2/3 spikes
+    3  spike attention    z = z + A(y)
     4  apical gate        z = z + P(norm z, m)              prediction error, capsules
     5  RWKV               z = z + T(norm z);  z = z + C(norm z)
     6  LIF readout        out = x' + (z - x') * (1/2 + s/2)
 
-Every stage's spikes gate a float product instead of replacing it, so no spike feeds a spike without a float
-path; stages 3 and 4 read spikes directly (queries, keys, coincidences). The identity path from x to out
-carries gradients undamped.
+Stage 2 is joined to stage 6 by floats alone: z starts as what it made, and the others only add to it (the
+membrane shortcut of Hu et al. 2021, MS-ResNet). So the first two stages speak even where the others are
+silent. Every stage's spikes gate a float product instead of replacing it, so no spike feeds a spike without
+a float path; stages 3 and 4 read spikes directly (queries, keys, coincidences). The identity path from x to
+out carries gradients undamped.
 """
 
 from __future__ import annotations
@@ -169,7 +171,7 @@ class CorticalBlock(nn.Module):
         integrated = self.integrate(n, state.lif, context, f"{name}.integrate")
         y = n * (0.5 + 0.5 * integrated.spikes)
         attended, attn, qk = self.attention(y, state.attn, context, name)
-        branch = attended
+        branch = y + attended
         apical = self.apical(self.norms[1](x + branch), memory, state.apical, context, name)
         branch = branch + apical.out
         mixed, S, x_tm = self.time_mix(self.norms[2](x + branch), state.rwkv.S, state.rwkv.x_tm, context)
