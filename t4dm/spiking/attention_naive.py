@@ -14,7 +14,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from t4dm.spiking.attention_params import FastWeights, Reading, STDPWindow
+from t4dm.spiking.attention_params import FastWeights, Reading, STDPWindow, size
 from t4dm.spiking.context import Context
 
 
@@ -38,11 +38,12 @@ def recurrent(
             keep = ~context.reset[:, t, None, None]
             S, z, ybar = S * keep.unsqueeze(-1), z * keep, ybar * keep
         a_minus = window.a_minus if depression is None else window.a_minus * _at(depression, t)
-        key = k[:, t] * (window.a_plus - a_minus * minus * ybar)
+        strength = window.a_plus - a_minus * minus * ybar
+        key = k[:, t] * strength
         written = key if write is None else key * _at(write, t)
         now = (
             plus.unsqueeze(-1) * S + written.unsqueeze(-1) * v[:, t].unsqueeze(-2),
-            plus * z + key.abs(),
+            plus * z + size(k[:, t]) * strength.abs(),
             minus * ybar + q[:, t],
         )
         if context.mask is None:
@@ -52,7 +53,7 @@ def recurrent(
             S = torch.where(live.unsqueeze(-1), now[0], S)
             z, ybar = (torch.where(live, new, old) for new, old in zip(now[1:], (z, ybar), strict=True))
         values.append((q[:, t].unsqueeze(-2) @ S).squeeze(-2))
-        evidence.append((q[:, t].abs() * z).sum(dim=-1, keepdim=True))
+        evidence.append((size(q[:, t]) * z).sum(dim=-1, keepdim=True))
     return Reading(
         torch.stack(values, 1), torch.stack(evidence, 1), FastWeights(S, z.flatten(1), ybar.flatten(1))
     )
@@ -75,19 +76,20 @@ def quadratic(
     a_minus = window.a_minus if depression is None else window.a_minus * depression.unsqueeze(-1)
     earlier = plus.weight.new_ones(q.shape[1], q.shape[1]).tril(-1)[:, :, None, None]
     before = torch.einsum("bsrhk,brhk->bshk", minus.weight * earlier, q) + minus.alive * ybar
-    keys = k * (window.a_plus - a_minus * before)
+    factor = window.a_plus - a_minus * before
+    keys = k * factor
     written = keys if write is None else keys * write.unsqueeze(-1)
     scores = torch.einsum("bthk,bshk,btshk->bhts", q, written, plus.weight)
     value = torch.einsum("bhts,bshv->bthv", scores, v)
     value = value + torch.einsum("bthk,bhkv->bthv", q * plus.alive, state.S)
-    strength = torch.einsum("btshk,bshk->bthk", plus.weight, keys.abs()) + plus.alive * z
+    strength = torch.einsum("btshk,bshk->bthk", plus.weight, size(k) * factor.abs()) + plus.alive * z
     final = FastWeights(
         torch.einsum("bshk,bshk,bshv->bhkv", plus.weight[:, -1], written, v)
         + plus.alive[:, -1].unsqueeze(-1) * state.S,
         strength[:, -1].flatten(1),
         (torch.einsum("bshk,bshk->bhk", minus.weight[:, -1], q) + (minus.alive * ybar)[:, -1]).flatten(1),
     )
-    return Reading(value, (q.abs() * strength).sum(dim=-1, keepdim=True), final)
+    return Reading(value, (size(q) * strength).sum(dim=-1, keepdim=True), final)
 
 
 class _Pairs(NamedTuple):

@@ -19,7 +19,7 @@ from torch import Tensor
 from t4dm.plasticity.traces import linear_scan
 from t4dm.spiking import attention_naive, fla_kernels
 from t4dm.spiking.attention_backends import choose
-from t4dm.spiking.attention_params import FastWeights, Reading, STDPWindow
+from t4dm.spiking.attention_params import FastWeights, Reading, STDPWindow, size
 from t4dm.spiking.context import PLAIN, Context
 from t4dm.spiking.lif import LIFParams, lif_trajectory
 from t4dm.spiking.linear_attention import chunk_attention, widened
@@ -133,8 +133,9 @@ def _factored(
     if context.reset is not None:
         before = before * (~context.reset)[:, :, None, None]
     a_minus = window.a_minus if depression is None else window.a_minus * depression.unsqueeze(-1)
-    keys = k * (window.a_plus - a_minus * (window.log_minus.exp() * before))
-    evidence, z = _trace(keys.abs(), window.log_plus, state.z, context)
+    strength = window.a_plus - a_minus * (window.log_minus.exp() * before)
+    evidence, z = _trace(size(k) * strength.abs(), window.log_plus, state.z, context)
+    keys = k * strength
     written = keys if write is None else keys * write.unsqueeze(-1)
     if name == "fla":
         log = _step_log_decay(window.log_plus, context).expand_as(q)
@@ -145,8 +146,8 @@ def _factored(
         queries, writes, v = (x.transpose(1, 2) for x in (q, written, v))
         value, S = chunk_attention(queries, writes, v, log, state.S, segment=context.segment, chunk=chunk)
         value = value.transpose(1, 2)
-    # spikes are 0 or 1; |q| keeps the normaliser positive for the graded twin too
-    return Reading(value, (q.abs() * evidence).sum(dim=-1, keepdim=True), FastWeights(S, z, ybar))
+    # spikes are 0 or 1; their size keeps the normaliser positive for the graded twin too
+    return Reading(value, (size(q) * evidence).sum(dim=-1, keepdim=True), FastWeights(S, z, ybar))
 
 
 def _step_log_decay(log_plus: Tensor, context: Context) -> Tensor:
