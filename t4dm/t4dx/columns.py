@@ -58,8 +58,8 @@ class Log:
         last, start, count = self.last, len(self.values), len(rows)
         each = array("Q", [seqs]) * count if isinstance(seqs, int) else array("Q", seqs)
         if len(set(rows)) == count:
-            self.before.extend(array("q", map(last.get, rows, repeat(-1))))
-            self.rows.extend(array("q", rows))
+            self.before.frombytes(np.fromiter(map(last.get, rows, repeat(-1)), np.int64, count).tobytes())
+            self.rows.frombytes(np.fromiter(rows, np.int64, count).tobytes())
             self.values.extend(values)
             self.seqs.extend(each)
             last.update(zip(rows, range(start, start + count), strict=True))

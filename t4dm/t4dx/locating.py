@@ -9,8 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from t4dm.t4dx.segment import Segment
-from t4dm.t4dx.tables import Draft, Rows, Source
+from t4dm.t4dx.tables import Draft, Rows
 
 MANY: Final = 64
 """Ids from which this is faster than one by one."""
@@ -30,7 +29,7 @@ def locate(drafts: Sequence[Draft], ids: Sequence[str]) -> list[Group]:
     for draft in drafts:
         if draft.n and len(left):
             names = ids if len(left) == len(ids) else [ids[place] for place in left.tolist()]
-            rows = _only_rows(draft.part.source, names)
+            rows = draft.part.source.only_rows(names)
             for place in np.flatnonzero(rows < -1).tolist():
                 rows[place] = _newest(draft, names[place])
             current = _current(draft, rows)
@@ -47,12 +46,13 @@ def first_unknown(groups: Sequence[Group], ids: Sequence[str]) -> str | None:
     return next(name for place, name in enumerate(ids) if place not in known)
 
 
-def _only_rows(source: Source, ids: Sequence[str]) -> Rows:
-    """The item row of each id, -1 for an unknown one, -2 for one that `rows_of` must tell."""
-    if isinstance(source, Segment):
-        return source.only_rows(ids)
-    found = map(source.rows_of, ids)
-    return np.array([-1 if not rows else rows[0] if len(rows) == 1 else -2 for rows in found], np.int64)
+def occurring(drafts: Sequence[Draft], ids: Sequence[str]) -> list[int]:
+    """Places of the ids that occur in some draft, in whatever version."""
+    found = np.zeros(len(ids), np.bool_)
+    for draft in drafts:
+        if draft.n:
+            found |= draft.part.source.only_rows(ids) != -1
+    return np.flatnonzero(found).tolist()
 
 
 def _newest(draft: Draft, item_id: str) -> int:

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from t4dm.t4dx.columns import Array, Column, Metas
 from t4dm.t4dx.ops import EDGE_NUMBERS, ITEM_NUMBERS, InsertEdges, InsertItems
 from t4dm.t4dx.registry import Collections, EdgeTypes
-from t4dm.t4dx.tables import EDGE_COLUMNS, ITEM_COLUMNS, Draft, Part, Ragged, Source
+from t4dm.t4dx.sources import UNSURE
+from t4dm.t4dx.tables import EDGE_COLUMNS, ITEM_COLUMNS, Draft, Part, Ragged, Rows, Source
 from t4dm.t4dx.types import ITEM_TYPES, Float32s, Lsn
 
 _TYPE_CODES: Final = {name: code for code, name in enumerate(ITEM_TYPES)}
@@ -69,6 +70,13 @@ class Memtable(Source):
 
     def rows_of(self, item_id: str) -> Sequence[int]:
         return self._rows.get(item_id, ())
+
+    def only_rows(self, ids: Sequence[str]) -> Rows:
+        rows = self._rows
+        if rows.keys().isdisjoint(ids):
+            return np.full(len(ids), -1, np.int64)
+        found = (rows.get(item_id, ()) for item_id in ids)
+        return np.array([-1 if not few else few[0] if len(few) == 1 else UNSURE for few in found], np.int64)
 
     def id_at(self, row: int) -> str:
         return self._names[self._item_codes[row]]

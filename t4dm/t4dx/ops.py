@@ -258,7 +258,7 @@ def _row(op: Op) -> list[Any]:
 
 
 def _texts(op: InsertItems) -> list[Any]:
-    numbers, has, vectors = op.numbers.tobytes(), op.has.tobytes(), op.vectors.tobytes()
+    numbers, has, vectors = op.numbers.tobytes(), op.has.tobytes(), np.ascontiguousarray(op.vectors).data
     return [op.ids, op.contents, op.types, op.sessions, op.metas, numbers, has, vectors]
 
 

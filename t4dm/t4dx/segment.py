@@ -27,11 +27,11 @@ from t4dm.t4dx.blobs import Blob
 from t4dm.t4dx.columns import Array, Column, Metas
 from t4dm.t4dx.fs import FileSystem
 from t4dm.t4dx.manifest import SegmentEntry, segment_folder
+from t4dm.t4dx.sources import UNSURE
 from t4dm.t4dx.tables import EDGE_COLUMNS, ITEM_COLUMNS, Draft, Part, Ragged, Rows, Source
 from t4dm.t4dx.types import Float32s
 
 VECTORS: Final = "vectors_"
-_UNSURE: Final = -2  # the row of an id that has several, or whose hash another id has
 REMEMBERED: Final = 1 << 17
 """Ids whose codes a segment keeps at hand."""
 LARGE: Final = ("texts", "props")
@@ -174,32 +174,34 @@ class Segment(Source):
         return (rows[lo],) if hi == lo + 1 else tuple(rows[lo:hi])
 
     def only_rows(self, ids: Sequence[str]) -> Rows:
-        """The item row of each id, -1 for an unknown one, -2 for one that `rows_of` must tell."""
         codes = self._codes_of([item_id.encode() for item_id in ids])
         starts, rows = (np.asarray(part) for part in self._id_rows)
         known = codes >= 0
         firsts = starts[codes[known]]
         single = starts[codes[known] + 1] == firsts + 1
-        codes[known] = np.where(single, rows[np.where(single, firsts, 0)], _UNSURE)
+        codes[known] = np.where(single, rows[np.where(single, firsts, 0)], UNSURE)
         return codes
 
     def _codes_of(self, names: Sequence[bytes]) -> NDArray[np.int64]:
-        """Codes of many ids, -1 for unknown ones and _UNSURE where another id has the same hash."""
+        """Codes of many ids, -1 for unknown ones and UNSURE where another id has the same hash."""
         codes = np.full(len(names), -1, np.int64)
         marks = np.fromiter(map(zlib.crc32, names), np.uint32, len(names))
         hashes, ends = np.asarray(self._hashes), np.asarray(self._id_ends)
         if not len(hashes):
             return codes
-        firsts = np.searchsorted(hashes, marks)
+        order = np.argsort(marks)  # a search in ascending order stays in the cache
+        firsts = np.empty(len(names), np.int64)
+        firsts[order] = np.searchsorted(hashes, marks[order])
         near = np.flatnonzero(hashes[np.minimum(firsts, len(hashes) - 1)] == marks)
         firsts = firsts[near]
         again = hashes[np.minimum(firsts + 1, len(hashes) - 1)] == marks[near]
-        codes[near[again & (firsts + 1 < len(hashes))]] = _UNSURE
+        codes[near[again & (firsts + 1 < len(hashes))]] = UNSURE
         sizes = np.fromiter(map(len, names), np.int64, len(names))[near]
-        fits = (codes[near] != _UNSURE) & (ends[firsts + 1] - ends[firsts] == sizes)
+        fits = (codes[near] != UNSURE) & (ends[firsts + 1] - ends[firsts] == sizes)
         near, firsts, sizes = near[fits], firsts[fits], sizes[fits]
         if len(near):
-            wanted = np.frombuffer(b"".join([names[place] for place in near.tolist()]), np.uint8)
+            chosen = names if len(near) == len(names) else [names[place] for place in near.tolist()]
+            wanted = np.frombuffer(b"".join(chosen), np.uint8)
             offsets = np.cumsum(sizes) - sizes
             places = np.repeat(ends[firsts] - offsets, sizes) + np.arange(len(wanted))
             equal = np.logical_and.reduceat(np.asarray(self._id_bytes)[places] == wanted, offsets)

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from t4dm.t4dx.types import Float32s
+
+UNSURE: Final = -2
+"""In place of the row of an id that has several, or whose hash another id has."""
 
 
 class Ragged(NamedTuple):
@@ -35,6 +38,10 @@ class Source(ABC):
     @abstractmethod
     def rows_of(self, item_id: str) -> Sequence[int]:
         """Item rows of an id, oldest first."""
+
+    @abstractmethod
+    def only_rows(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        """The item row of each id, -1 for an unknown one, UNSURE for one that `rows_of` must tell."""
 
     @abstractmethod
     def id_at(self, row: int) -> str:

@@ -7,7 +7,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from typing import Any, Final, NamedTuple, final
 
-from t4dm.t4dx.locating import MANY, Group, locate
+from t4dm.t4dx.locating import MANY, Group, locate, occurring
 from t4dm.t4dx.memtable import Memtable
 from t4dm.t4dx.ops import (
     CloseItems,
@@ -258,8 +258,9 @@ class State:
 
     def _insert_items(self, op: InsertItems) -> None:
         times = op.numbers[:, _RECORD_TIME["items"]].tolist()
-        for place, item_id in enumerate(op.ids):
-            times[place] = self._close_item(item_id, times[place])
+        places = range(len(op.ids)) if len(op.ids) < MANY else occurring(self.drafts, op.ids)
+        for place in places:
+            times[place] = self._close_item(op.ids[place], times[place])
         self.memtable.add_items(self.front, op, times=times, seq=self.lsn)
         for item_id in op.ids:
             self._items.pop(item_id, None)
