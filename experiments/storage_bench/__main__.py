@@ -18,7 +18,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from experiments.storage_bench import data, groups, live, measure, report, shares
+from experiments.bench import measure
+from experiments.storage_bench import data, groups, live, report, shares
 from experiments.storage_bench.systems import release
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -36,7 +37,11 @@ _ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREAD
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure what is not stored yet, then write the report."""
-    options = parse(sys.argv[1:] if arguments is None else arguments)
+    return run(parse(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(options: argparse.Namespace) -> int:
+    """What `main` does, its arguments read."""
     if options.child:
         return child(options)
     failed = [] if options.report else [name for name in wanted(options) if not measured(name, options)]
@@ -48,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 1 if failed else 0
 
 
-def parse(arguments: Sequence[str]) -> argparse.Namespace:
+def parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m experiments.storage_bench", description=__doc__)
     parser.add_argument("--n", type=int, default=100_000, help="items")
     parser.add_argument("--dim", type=int, default=1024, help="vector size")
@@ -71,13 +76,23 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--again", action="store_true", help="measure also what is stored")
     parser.add_argument("--report", action="store_true", help="only write the report from what is stored")
     parser.add_argument("--child", default="", help=argparse.SUPPRESS)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    reader = parser()
+    options = reader.parse_args(arguments)
+    check(options, reader)
+    return options
+
+
+def check(options: argparse.Namespace, reader: argparse.ArgumentParser) -> None:
+    """End with a message where an option cannot be what was meant."""
     unknown = [name for name in filter(None, options.only.split(",")) if name not in names()]
     if unknown:
-        parser.error(f"no row group {', '.join(unknown)}; choose from {', '.join(names())}")
+        reader.error(f"no row group {', '.join(unknown)}; choose from {', '.join(names())}")
     if options.n < 100:
-        parser.error("100 items are the least; pass --n 100 or more")
-    return options
+        reader.error("100 items are the least; pass --n 100 or more")
 
 
 def names() -> list[str]:
@@ -173,7 +188,7 @@ def key_of(name: str, options: argparse.Namespace) -> str:
     here = Path(__file__).parent
     files = [
         here / "data.py",
-        here / "measure.py",
+        ROOT / "experiments" / "bench" / "measure.py",
         here / "groups.py",
         *sorted((here / "systems").glob("*.py")),
     ]

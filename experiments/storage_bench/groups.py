@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from experiments.storage_bench import measure
+from experiments.bench import measure
 from experiments.storage_bench.data import Data
 from experiments.storage_bench.systems import system
 from experiments.storage_bench.systems.base import GraphSystem, System

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from experiments.storage_bench import measure
+from experiments.bench import measure
 from experiments.storage_bench.data import START, Data, Row
 from experiments.storage_bench.groups import Result, Setting, agree, copies
 from experiments.storage_bench.systems import system

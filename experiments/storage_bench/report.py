@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
-
-from experiments.storage_bench.measure import ratio
+from experiments.bench.measure import ratio
+from experiments.bench.report import calibration, short, store, table, under_load, versions
 from experiments.storage_bench.targets import TARGETS, Target
 
 Stored = Mapping[str, Any]
-_QUIET: Final = 0.25  # cores that others may use before figures are called loaded
+BENCHES: Final = frozenset(target.bench for target in TARGETS)
 _UNEVEN: Final = 1.5  # loads run one after the other: the machine must have been about as fast for all
 _STALL_MS: Final = 50.0
 
@@ -21,8 +19,7 @@ _STALL_MS: Final = 50.0
 def write(stored: Sequence[Stored], docs: Path) -> None:
     """Write all files of the report."""
     rows = rows_of(stored)
-    docs.mkdir(parents=True, exist_ok=True)
-    (docs / "benchmarks.json").write_text(json.dumps({"rows": rows}, indent=1) + "\n")
+    store(rows, docs / "benchmarks.json", mine=lambda row: row["bench"] in BENCHES, first=True)
     (docs / "benchmarks.md").write_text(page(rows, stored))
     try:
         from experiments.storage_bench import plots
@@ -126,7 +123,6 @@ def page(rows: Sequence[Mapping[str, Any]], stored: Sequence[Stored]) -> str:
     """The table as Markdown."""
     first = stored[0]
     n, dim = first["size"]
-    busy = max(entry["others"] for entry in stored)
     lines = [
         "# Speed of T4DX beside other embedded stores",
         "",
@@ -135,24 +131,19 @@ def page(rows: Sequence[Mapping[str, Any]], stored: Sequence[Stored]) -> str:
         "A ratio is our time over the named peer's, the median over rounds: below 1 is ahead. Where answers",
         "differ, no time is kept.",
         "",
-        f"Machine: {first['machine']}. Versions: {_versions(stored)}.",
+        f"Machine: {first['machine']}. Versions: {versions(stored)}.",
         f"Measured {first['when']}; the JSON beside this page holds the command of each row, the first is",
         f"`{first['command']}`.",
         "",
     ]
-    if busy > _QUIET:
-        lines += [
-            f"**Taken under load**: other processes kept up to {busy:.1f} cores busy meanwhile. Ratios are",
-            "provisional, milliseconds are not to be quoted.",
-            "",
-        ]
+    lines += under_load(stored)
     lines += ["![Ratios and targets](images/benchmarks.svg)", "", "## Targets", ""]
-    lines += _table(
+    lines += table(
         ["operation", "T4DX", "peer", "ratio", "wanted", ""],
         [_judged(row, rows) for row in rows if row["target"]],
     )
     lines += ["", "## All figures", ""]
-    lines += _table(
+    lines += table(
         ["operation", "system", "value", "p50 ms", "p99 ms", "rounds", "T4DX / it", "durability"],
         [_full(row) for row in rows],
     )
@@ -165,7 +156,7 @@ def _judged(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> list[s
     peer = f"{row['against']}: {_value(peers[0])}" if peers else (row["against"] or "not measured")
     unjudged = "not measured" if row["ratio"] is None else "not judged: uneven speed"
     verdict = {True: "met", False: "**not met**", None: unjudged}[row["met"]]
-    return [_title(row["bench"]), _value(row), peer, _short(row["ratio"]), row["wanted"], verdict]
+    return [_title(row["bench"]), _value(row), peer, short(row["ratio"]), row["wanted"], verdict]
 
 
 def _full(row: Mapping[str, Any]) -> list[str]:
@@ -174,10 +165,10 @@ def _full(row: Mapping[str, Any]) -> list[str]:
         _title(row["bench"]),
         row["system"],
         _value(row),
-        _short(row.get("p50")),
-        _short(row.get("p99")),
+        short(row.get("p50")),
+        short(row.get("p99")),
         str(row.get("rounds", "")),
-        f"{_short(row['ratio'])} ({row['against']})" if own else _short(row["ratio"]),
+        f"{short(row['ratio'])} ({row['against']})" if own else short(row["ratio"]),
         row["durability"],
     ]
 
@@ -188,24 +179,7 @@ def _title(bench: str) -> str:
 
 def _value(row: Mapping[str, Any]) -> str:
     number, unit = row["value"], row["metric"]
-    return f"{number:,.0f} {unit}" if unit.endswith("/s") else f"{_short(number)} ms"
-
-
-def _short(number: float | None) -> str:
-    return (
-        "-" if number is None else np.format_float_positional(number, precision=3, fractional=False, trim="-")
-    )
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    return [f"| {' | '.join(cells)} |" for cells in (heads, ["---"] * len(heads), *rows)]
-
-
-def _versions(stored: Sequence[Stored]) -> str:
-    found: dict[str, str] = {}
-    for entry in stored:
-        found |= entry["versions"]
-    return ", ".join(f"{name} {version}" for name, version in sorted(found.items()))
+    return f"{number:,.0f} {unit}" if unit.endswith("/s") else f"{short(number)} ms"
 
 
 def _shares(stored: Sequence[Stored]) -> list[str]:
@@ -214,17 +188,17 @@ def _shares(stored: Sequence[Stored]) -> list[str]:
     if not rows:
         return []
     parts = list(rows[0]["parts"])
-    table = [
+    lines = [
         [
             f"{row['operation']}, {row['system'].split()[-1]}",
-            *(_short(row["parts"][part]) for part in parts),
-            _short(row["micros"]),
+            *(short(row["parts"][part]) for part in parts),
+            short(row["micros"]),
             f"{row['python_calls']:.0f}",
         ]
         for row in rows
     ]
     heads = ["call, durability", *parts, "together", "Python functions"]
-    return ["", "## Where the time of a call goes", "", *SHARES, "", *_table(heads, table)]
+    return ["", "## Where the time of a call goes", "", *SHARES, "", *table(heads, lines)]
 
 
 def _notes(stored: Sequence[Stored]) -> list[str]:
@@ -233,20 +207,7 @@ def _notes(stored: Sequence[Stored]) -> list[str]:
     lines += [f"- {note}" for note in NOTES]
     missing = {(entry["label"], entry["why"]) for group in stored for entry in group["missing"]}
     lines += [f"- {label}: no rows ({why})." for label, why in sorted(missing)]
-    lines += ["", "## Calibration", "", "p50 in milliseconds, just before and after each group.", ""]
-    heads = ["group", "10K x 1024 product", "Python loop", "append + fdatasync", "cores used by others"]
-    names = ("matvec10K_ms", "python_loop_ms", "append_fdatasync_ms")
-    return lines + _table(
-        heads,
-        [
-            [
-                group["name"],
-                *(" / ".join(_short(side[name]) for side in group["calibration"]) for name in names),
-                f"{group['others']:.1f}",
-            ]
-            for group in stored
-        ],
-    )
+    return [*lines, "", *calibration(stored)]
 
 
 SHARES: Final = (

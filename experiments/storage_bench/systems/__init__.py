@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import tomllib
 from importlib import import_module
 from importlib.metadata import version
-from pathlib import Path
 from typing import Final
 
+from experiments.bench.source import t4dm_version
 from experiments.storage_bench.systems.base import System
 
 _MODULES: Final = {
@@ -41,13 +39,3 @@ def release(label: str) -> str:
 
         return sqlite3.sqlite_version
     return t4dm_version() if engine == "t4dx" else version(_MODULES[engine][1])
-
-
-def t4dm_version() -> str:
-    """The version of this source tree, and its commit."""
-    root = Path(__file__).resolve().parents[3]
-    number = tomllib.loads((root / "pyproject.toml").read_text())["project"]["version"]
-    found = subprocess.run(
-        ["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True, check=False
-    )
-    return f"{number}+{found.stdout.strip()}" if found.returncode == 0 else str(number)
