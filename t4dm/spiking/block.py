@@ -166,11 +166,14 @@ class CorticalBlock(nn.Module):
             if recall_mask is None:
                 recall_mask = torch.ones(*x.shape[:2], recall.shape[1], dtype=torch.bool, device=x.device)
             memory = self.recall(x, recall, recall_mask)
+            if context.effects.readout is not None:
+                memory = memory * context.effects.readout.to(x.device)
             x = x + memory
         n = self.gate(self.norms[0](x), memory, context, f"{name}.gate")
-        integrated = self.integrate(n, state.lif, context, f"{name}.integrate")
+        upper = context._replace(effects=context.effects.in_upper_layers())
+        integrated = self.integrate(n, state.lif, upper, f"{name}.integrate")
         y = n * (0.5 + 0.5 * integrated.spikes)
-        attended, attn, qk = self.attention(y, state.attn, context, name)
+        attended, attn, qk = self.attention(y, state.attn, upper, name)
         branch = y + attended
         apical = self.apical(self.norms[1](x + branch), memory, state.apical, context, name)
         branch = branch + apical.out

@@ -18,7 +18,7 @@ class Context(NamedTuple):
 
     `previous` `[B, T]` indexes [state; tokens] at the last valid token before t, `last` `[B]` the last valid
     one of all. `segment` `[B, T]` counts document starts, so that two tokens belong together where it is
-    equal.
+    equal. `effects` are those of `modulators` at full strength; each block has its own.
     """
 
     mask: Tensor | None = None
@@ -30,6 +30,7 @@ class Context(NamedTuple):
     signal: OscillatorSignal | None = None
     recorder: SpikeRecorder | None = None
     calibrate: bool = False
+    modulators: Neuromod = BASELINE
 
 
 PLAIN = Context()
@@ -57,7 +58,9 @@ def make_context(
             seen = torch.where(torch.where(reset, steps, 0).cummax(dim=1).values > seen, -1, seen)
         last = seen[:, -1]
     segment = None if reset is None else reset.cumsum(dim=1)
-    return Context(mask, reset, previous, last, segment, effects(modulators), signal, recorder, calibrate)
+    return Context(
+        mask, reset, previous, last, segment, effects(modulators), signal, recorder, calibrate, modulators
+    )
 
 
 def first_rows(context: Context, rows: int) -> Context:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from t4dm.plasticity.tape import Synapse
 from t4dm.spiking.block import CorticalBlock
 from t4dm.spiking.context import Context, make_context, token_clock
-from t4dm.spiking.neuromodulators import BASELINE, Neuromod
+from t4dm.spiking.neuromodulators import BASELINE, BY_LAYER, Injection, Neuromod
 from t4dm.spiking.oscillators import Oscillators, oscillator_signal
 from t4dm.spiking.recorder import SpikeRecorder
 from t4dm.spiking.state import StackAux, StackOutput, StackState, detach_state, reset_state, state_bytes
@@ -39,6 +39,7 @@ class CorticalStack(nn.Module):
         target_rate: firing rate that calibration and goodness refer to.
         attention_mode: `"chunk"`, `"recurrent"` or `"quadratic"`.
         chunk: tokens per matrix product.
+        injection: which layers each neuromodulator reaches, and how strongly each block takes it up.
 
     Raises:
         StackShapeError, UnknownNeuronError, UnknownSurrogateError: see the message.
@@ -63,9 +64,11 @@ class CorticalStack(nn.Module):
         target_rate: float = 0.05,
         attention_mode: str = "chunk",
         chunk: int = 64,
+        injection: Injection = BY_LAYER,
     ) -> None:
         super().__init__()
         self.width = width
+        self.injection = injection
         self.neuron = neuron
         self.blocks = nn.ModuleList(
             CorticalBlock(
@@ -159,10 +162,11 @@ class CorticalStack(nn.Module):
     ) -> StackOutput:
         states, auxes = [], []
         for index, (block, before) in enumerate(zip(self._blocks(), state.blocks, strict=True)):
+            injected = self.injection.effects(context.modulators, block=index)
             out = block(
                 h.detach() if local and index else h,
                 before,
-                context,
+                context._replace(effects=injected),
                 recall=recall,
                 recall_mask=recall_mask,
                 name=f"block{index}",
