@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, softplus
+from torch.nn.functional import cross_entropy
 
 
 def token_losses(logits: Tensor, labels: Tensor) -> Tensor:
@@ -25,15 +25,3 @@ def weighted_mean(losses: Tensor, labels: Tensor, weights: Tensor | None) -> Ten
     scored[:, 0] = 0.0
     scored = scored if weights is None else scored * weights.to(losses.dtype)
     return (losses * scored).sum() / scored.sum().clamp_min(1e-8)
-
-
-def goodness_loss(positive: Tensor, negative: Tensor, *, threshold: float = 1.0) -> Tensor:
-    """Forward-forward loss (Hinton 2022, sec. 2): softplus(theta - G+) + softplus(G- - theta), mean over
-    all entries.
-
-    Args:
-        positive: goodness with the right memories, any shape; 1 is the target firing rate.
-        negative: goodness with another row's memories.
-        threshold: theta.
-    """
-    return softplus(threshold - positive).mean() + softplus(negative - threshold).mean()

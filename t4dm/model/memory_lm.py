@@ -21,6 +21,7 @@ from t4dm.memory.policies import AnyPolicy, Policy
 from t4dm.model.losses import token_losses, weighted_mean
 from t4dm.model.projections import Entry, Exit
 from t4dm.model.reads import Reads, RecallRows, recall_rows, visibility
+from t4dm.spiking.goodness import wrong_memories
 from t4dm.spiking.neuromodulators import BASELINE, Neuromod
 from t4dm.spiking.stack import CorticalStack
 from t4dm.spiking.state import StackAux, StackState
@@ -272,8 +273,8 @@ class _Adapter:
         wrong = stack(
             e[:n],
             None,
-            recall=rows.states.roll(1, dims=0)[:n],
-            recall_mask=rows.visible.roll(1, dims=0)[:n],
+            recall=wrong_memories(rows.states)[:n],
+            recall_mask=wrong_memories(rows.visible)[:n],
             mask=self._mask[:n],
             reset=reset,
         )

@@ -1,4 +1,4 @@
-"""Stage 4, two compartments: basal drive gated by apical context, prediction error, goodness."""
+"""Stage 4, two compartments: basal drive gated by apical context, prediction error."""
 
 from __future__ import annotations
 
@@ -110,25 +110,3 @@ class ApicalGate(nn.Module):
             before = before * (~context.reset).unsqueeze(-1)
         predicted: Tensor = self.predict_up(self.predict_down(before))
         return predicted
-
-
-def goodness(trace: Tensor) -> Tensor:
-    """Forward-forward goodness of float rate traces `[..., D]`: the MEAN of h^2.
-
-    h is the rate in units of the target, so that 1 means "at target". The sum over binary spikes would be
-    the spike count, and maximising it would fight the sparsity target (Hinton 2022, sec. 2, with mean in
-    place of sum).
-    """
-    return trace.square().mean(dim=-1)
-
-
-def forward_forward_loss(positive: Tensor, negative: Tensor, *, threshold: float = 1.0) -> Tensor:
-    """softplus(threshold - G+) + softplus(G- - threshold), averaged: a scalar.
-
-    Args:
-        positive: goodness on real data, any shape.
-        negative: goodness on negatives that exist: the wrong memory (rows of recall shuffled), corrupted
-            continuations.
-        threshold: goodness that separates the two; 1 is a layer firing evenly at its target rate.
-    """
-    return F.softplus(threshold - positive).mean() + F.softplus(negative - threshold).mean()

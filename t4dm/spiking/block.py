@@ -24,8 +24,9 @@ from torch import Tensor, nn
 
 from t4dm.errors import StackShapeError
 from t4dm.plasticity.traces import linear_scan
-from t4dm.spiking.apical import ApicalGate, goodness
+from t4dm.spiking.apical import ApicalGate
 from t4dm.spiking.context import Context
+from t4dm.spiking.goodness import goodness
 from t4dm.spiking.neuron import Neurons, mean_rate
 from t4dm.spiking.recall_attention import RecallAttention
 from t4dm.spiking.rwkv import ChannelMix, TimeMix
@@ -83,7 +84,7 @@ class CorticalBlock(nn.Module):
         neuron: str = "lif",
         surrogate: str = "atan",
         target_rate: float = 0.05,
-        attention_mode: str = "chunk",
+        attention_mode: str = "auto",
         chunk: int = 64,
     ) -> None:
         super().__init__()

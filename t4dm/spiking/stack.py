@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from t4dm.plasticity.tape import Synapse
+from t4dm.spiking import attention_backends, lif_backends
 from t4dm.spiking.block import CorticalBlock
 from t4dm.spiking.context import Context, make_context, token_clock
 from t4dm.spiking.neuromodulators import BASELINE, BY_LAYER, Injection, Neuromod
@@ -37,7 +38,7 @@ class CorticalStack(nn.Module):
         neuron: `"lif"`, or `"gelu"` for the non-spiking twin with the same parameters.
         surrogate: name of the surrogate derivative.
         target_rate: firing rate that calibration and goodness refer to.
-        attention_mode: `"chunk"`, `"recurrent"` or `"quadratic"`.
+        attention_mode: back-end of spike attention, see `stdp_attention`.
         chunk: tokens per matrix product.
         injection: which layers each neuromodulator reaches, and how strongly each block takes it up.
 
@@ -62,7 +63,7 @@ class CorticalStack(nn.Module):
         neuron: str = "lif",
         surrogate: str = "atan",
         target_rate: float = 0.05,
-        attention_mode: str = "chunk",
+        attention_mode: str = "auto",
         chunk: int = 64,
         injection: Injection = BY_LAYER,
     ) -> None:
@@ -187,11 +188,17 @@ class CorticalStack(nn.Module):
         mask: Tensor | None = None,
         reset: Tensor | None = None,
     ) -> Tensor:
-        """Set every layer's input gain in one pass over a sample, so that it fires at its target; for before
-        training.
+        """Centre and scale what every layer of neurons receives, in one pass over a sample, so that it fires
+        at its target; for before training.
+
+        Layer by layer in the order in which they run: each is calibrated on what the calibrated ones before
+        it send.
 
         Returns:
             The rates of stages 2, 3, 4 and 6 after it, `[L, 4]`.
+
+        Raises:
+            CalibrationError: a layer cannot reach its target; those before it are calibrated by then.
         """
         state = self.init_state(h.shape[0], h.device)
         context, clock = self._context(h, state, BASELINE, None, mask, reset, None, calibrate=True)
@@ -203,6 +210,25 @@ class CorticalStack(nn.Module):
             tuple(block.init_state(batch, device) for block in self._blocks()),
             torch.zeros(batch, device=device),
         )
+
+    def explain(self, device: torch.device | str | None = None) -> dict[str, str]:
+        """Which back-end runs each kernel of this stack: `lif` (the twin has a `linear_scan` instead),
+        `spike attention` and `rwkv`.
+
+        Args:
+            device: where the stream is; where the parameters are when None.
+
+        Raises:
+            MissingBackendError: one that was asked for by name cannot run there.
+        """
+        where = next(self.parameters()).device if device is None else torch.device(device)
+        block = self._blocks()[0]
+        neurons = lif_backends.choose("auto", where, block.integrate.surrogate)
+        return {
+            "lif": neurons if self.neuron == "lif" else "linear_scan",
+            "spike attention": attention_backends.choose("spike attention", block.attention.mode, where),
+            "rwkv": attention_backends.choose("rwkv", block.time_mix.backend, where),
+        }
 
     def _blocks(self) -> list[CorticalBlock]:
         return cast(list[CorticalBlock], list(self.blocks))

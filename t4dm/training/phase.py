@@ -17,8 +17,8 @@ from t4dm.data.text import TEXT_SESSION
 from t4dm.errors import ModelMismatchError, NothingToTrainError
 from t4dm.memory.memory import Memory
 from t4dm.model import MemoryLM, MemoryLMOutput, Reads
-from t4dm.model.losses import goodness_loss
 from t4dm.sleep.report import SleepReport
+from t4dm.spiking.goodness import forward_forward_loss
 from t4dm.training.event_clock import EventClock
 from t4dm.training.metric_columns import open_columns
 from t4dm.training.recent import RecentMean, hits
@@ -110,7 +110,7 @@ class Phase(pl.LightningModule, ABC):
         )
         goodness = output.loss.new_zeros(())
         if output.negative_aux is not None:
-            goodness = goodness_loss(output.aux.goodness, output.negative_aux.goodness)
+            goodness = forward_forward_loss(output.aux.goodness, output.negative_aux.goodness)
         return Wake(output.loss + self.goodness_weight * goodness, output.loss, goodness, output)
 
     def log_step(self, wake: Wake, batch: Batch, extra: Mapping[str, Any]) -> None:

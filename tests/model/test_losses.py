@@ -6,7 +6,7 @@ import math
 
 import torch
 
-from t4dm.model.losses import goodness_loss, token_losses, weighted_mean
+from t4dm.model.losses import token_losses, weighted_mean
 
 
 def test_the_loss_of_a_token_comes_from_the_position_before_it() -> None:
@@ -22,10 +22,3 @@ def test_the_mean_counts_labelled_tokens_by_weight_and_never_the_first() -> None
     labels = torch.tensor([[5, 5, 5, -100]])
     assert float(weighted_mean(losses, labels, None)) == 2.0
     assert float(weighted_mean(losses, labels, torch.tensor([[1.0, 3.0, 1.0, 1.0]]))) == 1.5
-
-
-def test_goodness_at_threshold_costs_ln_2_on_either_side() -> None:
-    ones = torch.ones(2, 3)
-    assert math.isclose(float(goodness_loss(ones, ones)), 2 * math.log(2), rel_tol=1e-6)
-    better = goodness_loss(2 * ones, 0 * ones)
-    assert math.isclose(float(better), 2 * math.log1p(math.exp(-1)), rel_tol=1e-6)
