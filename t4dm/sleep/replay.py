@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from t4dm.plasticity.stdp import STDPParams, stdp_window_parts
+from t4dm.spiking.oscillators import Oscillators, oscillator_signal
 from t4dm.spiking.recorder import SpikeRecorder
 from t4dm.spiking.stack import CorticalStack
 
@@ -83,6 +84,8 @@ class Replay:
         max_items: items of one window; a longer sequence is run in windows with the state carried over.
         stdp: the rule.
         dt: length of a token in replay, ms.
+        oscillators: rhythms of sleep, with `token_seconds` of `dt`. Spikes count in delta's up states alone,
+            to which replay is bound (Battaglia, Sutherland & McNaughton 2004). None replays without rhythms.
     """
 
     def __init__(
@@ -93,12 +96,14 @@ class Replay:
         max_items: int = 32,
         stdp: STDPParams = REPLAY_STDP,
         dt: float = 5.0,
+        oscillators: Oscillators | None = None,
     ) -> None:
         self.steps = steps
         self.batch = batch
         self.max_items = max_items
         self.stdp = stdp
         self.dt = dt
+        self.oscillators = oscillators
 
     def __call__(self, stack: CorticalStack, sequences: Sequence[NDArray[np.float32]]) -> list[Links]:
         """What happens between neighbours of each sequence; every item is shown exactly once.
@@ -141,9 +146,18 @@ class Replay:
         state, parts = stack.init_state(len(sequences), device), []
         for window, seen in zip(torch.split(tokens, _WINDOW, 1), torch.split(mask, _WINDOW, 1), strict=True):
             recorder = SpikeRecorder(byte_budget=1 << 40, rows=len(sequences))
-            state = stack(window.to(device), state, mask=seen.to(device), recorder=recorder).state
+            state = stack(
+                window.to(device),
+                state,
+                mask=seen.to(device),
+                oscillators=self.oscillators,
+                recorder=recorder,
+            ).state
             parts.append(recorder.spikes(recorder.names()[-1]).float())
         spikes = torch.cat(parts, dim=1).clamp(min=0.0)  # the non-spiking twin's values may be negative
+        if self.oscillators is not None:
+            clock = torch.arange(1.0, spikes.shape[1] + 1.0).unsqueeze(0)
+            spikes = spikes * oscillator_signal(clock, self.oscillators).up_state
         return [spikes[row, : length * self.steps] for row, length in enumerate(lengths)]
 
     def _windows(self, spikes: Tensor) -> list[Tensor]:

@@ -11,6 +11,7 @@ import torch
 from t4dm.plasticity.stdp import STDPParams, init_traces, stdp_change, stdp_events, stdp_step
 from t4dm.sleep.night import weight_change
 from t4dm.sleep.replay import REPLAY_STDP, Replay, item_links, sign_projection
+from t4dm.spiking.oscillators import Oscillators
 from t4dm.spiking.stack import CorticalStack
 
 RULE = STDPParams(a_plus=1.0, a_minus=0.5, tau_plus=10.0, tau_minus=20.0)
@@ -125,6 +126,22 @@ def test_the_projection_keeps_angles() -> None:
     image /= np.linalg.norm(image, axis=1, keepdims=True)
     assert np.abs(image @ image.T - unit @ unit.T).max() < 0.25
     np.testing.assert_array_equal(sign_projection(7, 7), np.eye(7))
+
+
+def test_replay_is_bound_to_the_up_states_of_the_slow_oscillation(stack: CorticalStack) -> None:
+    """At 1 Hz and 5 ms a token, tokens 51 to 149 of each 200 lie in the down state, 50 and 150 between."""
+    sleeping = Oscillators(theta=0.0, gamma=0.0, delta=0.0, token_seconds=0.005)
+    sequence = np.random.default_rng(5).normal(size=(60, 32)).astype(np.float32)
+    (free,), (bound,) = (Replay(oscillators=o).spikes(stack, [sequence]) for o in (None, sleeping))
+    count = torch.arange(1, 241)
+    up, between = ((count < 50) | (count > 150)), count % 100 == 50
+    assert torch.equal(bound[up & ~between], free[up & ~between])
+    assert not bound[~up & ~between].any()
+    assert free[~up & ~between].any()
+    links = Replay(oscillators=sleeping)(stack, [sequence])[0]
+    assert not links.up[14:36].any()
+    assert links.up[:10].any()
+    assert links.up[40:].any()
 
 
 def test_the_non_spiking_twin_replays_too() -> None:
