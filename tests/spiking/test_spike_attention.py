@@ -1,4 +1,4 @@
-"""Spike attention: three modes that agree, the window by hand, causality, padding, documents."""
+"""Spike attention: the sum over pairs by hand, its window, its bounds, what modulates it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import math
 
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
-from t4dm.errors import UnknownBackendError
-from t4dm.spiking.context import PLAIN, Context, make_context
-from t4dm.spiking.spike_attention import FastWeights, STDPWindow, stdp_attention
-
-MODES = ("quadratic", "recurrent", "chunk")
+from t4dm.errors import SettingError, UnknownBackendError
+from t4dm.spiking.neuron import Neurons
+from t4dm.spiking.spike_attention import FastWeights, SpikeAttention, STDPWindow, stdp_attention
 
 
 def window(heads: int, keys: int) -> STDPWindow:
@@ -38,27 +38,6 @@ def start(batch: int, heads: int = 2, keys: int = 3, values: int = 4, *, empty: 
     z, ybar = torch.rand(2, batch, heads * keys, generator=generator, dtype=torch.float64)
     scale = 0.0 if empty else 1.0
     return FastWeights(scale * S, scale * z, scale * ybar)
-
-
-def places(batch: int, steps: int, kind: str) -> Context:
-    generator = torch.Generator().manual_seed(9)
-    mask = torch.rand(batch, steps, generator=generator) > 0.3 if "mask" in kind else None
-    reset = torch.rand(batch, steps, generator=generator) > 0.8 if "reset" in kind else None
-    return make_context(mask=mask, reset=reset)
-
-
-@pytest.mark.parametrize("steps", [1, 7, 16, 33])
-@pytest.mark.parametrize("kind", ["plain", "mask", "reset", "mask and reset"])
-@pytest.mark.parametrize("empty", [True, False])
-def test_chunk_recurrent_and_quadratic_agree_with_their_states(steps: int, kind: str, empty: bool) -> None:
-    q, k, v = sample(2, steps)
-    context = places(2, steps, kind)
-    results = [
-        stdp_attention(q, k, v, start(2, empty=empty), window(2, 3), mode=mode, context=context, chunk=8)
-        for mode in MODES
-    ]
-    for other in results[1:]:
-        torch.testing.assert_close(other, results[0], atol=1e-10, rtol=1e-10)
 
 
 def test_the_output_is_the_sum_over_pairs_written_out() -> None:
@@ -105,17 +84,6 @@ def test_a_silent_query_reads_nothing_and_its_gradient_is_bounded() -> None:
     assert 0.0 < float(q.grad.abs().max()) < 50.0
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_gradients_agree_between_modes(mode: str) -> None:
-    q, k, v = (x.requires_grad_() for x in sample(2, 12))
-    weight = torch.randn(2, 12, 2, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    grads = []
-    for each in (mode, "recurrent"):
-        out, _ = stdp_attention(q, k, v, start(2), window(2, 3), mode=each, context=PLAIN, chunk=5)
-        grads.append(torch.autograd.grad((out * weight).sum(), (q, k, v)))
-    torch.testing.assert_close(grads[0], grads[1], atol=1e-10, rtol=1e-10)
-
-
 def test_dopamine_scales_writes_and_serotonin_the_depression() -> None:
     q, k, v = sample(1, 8)
     base, _ = stdp_attention(q, k, v, start(1, empty=True), window(2, 3))
@@ -133,3 +101,50 @@ def test_dopamine_scales_writes_and_serotonin_the_depression() -> None:
 def test_an_unknown_mode_is_refused_by_name() -> None:
     with pytest.raises(UnknownBackendError, match="one of auto, chunk, recurrent, quadratic, fla"):
         stdp_attention(*sample(1, 2), start(1), window(2, 3), mode="softmax")
+
+
+def test_a_silent_channel_feels_what_it_would_add_to_the_normaliser() -> None:
+    """One token of value 3, two channels of one key each, the first of which is queried."""
+    q = torch.tensor([1.0, 0.0], dtype=torch.float64).view(1, 1, 1, 2).requires_grad_()
+    k = torch.ones(1, 1, 1, 2, dtype=torch.float64)
+    v = torch.full((1, 1, 1, 1), 3.0, dtype=torch.float64)
+    w = STDPWindow(*torch.full((2, 1, 2), -0.1, dtype=torch.float64), *torch.ones(2, 1, 1).double())
+    out, _ = stdp_attention(q, k, v, start(1, 1, 2, 1, empty=True), w)
+    (slope,) = torch.autograd.grad(out.sum(), q)
+    # o = 3 (q1 + q2) / (1 + q1 + q2) = 1.5 and its slope 3 / (1 + q1 + q2)^2 in either channel
+    assert out.item() == pytest.approx(1.5, rel=1e-12)
+    assert slope.flatten().tolist() == pytest.approx([0.75, 0.75], rel=1e-12)
+
+
+def stage(**settings: object) -> SpikeAttention:
+    torch.manual_seed(0)
+    neurons = Neurons(width=16, gain=1.8, target_rate=0.15, neuron="lif", surrogate="atan")
+    arguments: dict = {"width": 16, "qk_width": 8, "heads": 2, "neurons": neurons, **settings}
+    return SpikeAttention(**arguments)
+
+
+def test_a_stage_starts_with_the_amplitudes_of_bi_and_poo_and_windows_of_2_to_64_tokens() -> None:
+    w = stage().window()
+    torch.testing.assert_close(w.a_minus / w.a_plus, torch.full((2, 1), 0.35), atol=1e-6, rtol=0.0)
+    for log in (w.log_plus, w.log_minus):
+        tau = -1.0 / log.detach()
+        assert float(tau.min()) > 1.999
+        assert float(tau.max()) < 64.01
+
+
+@given(logit=st.floats(-1e30, 1e30))
+def test_no_window_decays_faster_than_its_bound_whatever_is_learned(logit: float) -> None:
+    attention = stage()
+    with torch.no_grad():
+        attention.window_logit.fill_(logit)
+        attention.amplitude.fill_(logit)
+    w = attention.window()
+    for log in (w.log_plus, w.log_minus):
+        assert -0.6 - 1e-7 <= float(log.detach().min()) <= float(log.detach().max()) <= 0.0
+    assert float(w.a_plus.detach().min()) >= 0.0
+
+
+@pytest.mark.parametrize("chunk", [0, 129])
+def test_a_chunk_whose_decays_leave_fp32_is_refused(chunk: int) -> None:
+    with pytest.raises(SettingError, match=f"chunk={chunk} .* set it to a number of tokens from 1 to 128"):
+        stage(chunk=chunk)
