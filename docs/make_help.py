@@ -10,6 +10,7 @@ from typer.testing import CliRunner
 from t4dm import cli
 
 GROUPS = {"configs": ("ls", "show", "check", "copy"), "runs": ("ls", "show", "diff", "report")}
+GROUPS["study"] = ("block",)
 GROUPS["store"] = (
     *("stats", "get", "scan", "search", "timeline", "verify", "repair"),
     *("backup", "restore", "export", "import", "compact"),

@@ -5,9 +5,10 @@ from __future__ import annotations
 import runpy
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from t4dm.cli_store import store_app
 from t4dm.errors import T4DMError
@@ -20,15 +21,38 @@ app = typer.Typer(
     "Start here: [bold]t4dm train experiment=first_night[/bold]",
     rich_markup_mode="rich",
 )
+HYDRA = {"allow_extra_args": True, "ignore_unknown_options": True}
+SWEEP = "sweep"
 configs_app = typer.Typer(
     no_args_is_help=True, help="Look at the configs. Example: t4dm configs ls experiment"
 )
+
+
+class StudyGroup(TyperGroup):
+    """`study block` is a verb; all else after `study` are Hydra's overrides of the sweep table."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Nothing typed means the sweep table, which says what it lacks."""
+        return super().parse_args(ctx, args or [SWEEP])
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The verb, or the sweep table with every word."""
+        return super().resolve_command(ctx, args if args[0] in self.commands else [SWEEP, *args])
+
+
+study_app = typer.Typer(
+    cls=StudyGroup,
+    context_settings=HYDRA,
+    help="Gather the runs of a sweep into one table, mean and spread over seeds; or look into a block.\n\n"
+    "Example: t4dm study runs=outputs/train/first_night\n\n"
+    "Example: t4dm study block 'Ann lives in Rome.'",
+)
 runs_app = typer.Typer(no_args_is_help=True, help="Look at run folders. Example: t4dm runs ls")
+app.add_typer(study_app, name="study")
 app.add_typer(configs_app, name="configs")
 app.add_typer(runs_app, name="runs")
 app.add_typer(store_app, name="store")
 
-HYDRA = {"allow_extra_args": True, "ignore_unknown_options": True}
 Roots = Annotated[Path, typer.Option(help="where the run folders are")]
 OUTPUTS = Path("outputs")
 
@@ -81,13 +105,35 @@ def sleep(context: typer.Context) -> None:
     _hydra("sleep", context)
 
 
-@app.command(context_settings=HYDRA)
+@study_app.command(SWEEP, context_settings=HYDRA, hidden=True)
 def study(context: typer.Context) -> None:
     """Gather the runs of a sweep into one table, mean and spread over seeds.
 
     Example: t4dm study runs=outputs/train/first_night
     """
     _hydra("study", context)
+
+
+@study_app.command("block")
+def study_block(
+    text: Annotated[str, typer.Argument(help="what is read, in quotes")],
+    run: Annotated[
+        Path | None, typer.Option(help="a run folder whose model reads it; the shipped one where left out")
+    ] = None,
+    blocks: Annotated[str, typer.Option(help="which blocks, such as 0,3; all where left out")] = "",
+    seed: Annotated[int | None, typer.Option(help="of the fresh stack; 1234 where left out")] = None,
+    out: Annotated[Path | None, typer.Option(help="a new folder; a dated one where left out")] = None,
+) -> None:
+    """Show what happens inside each cortical block while a text is read: spikes, membranes, gates, attention,
+    rates, prediction error and goodness, on one page.
+
+    Example: t4dm study block 'Ann lives in Rome.'
+
+    Example: t4dm study block 'Ann lives in Rome.' --run outputs/train/first_night/RUN --blocks 0
+    """
+    from t4dm.apps import study_block as studying
+
+    typer.echo(studying.study_block(text, run=run, blocks=blocks, seed=seed, out=out))
 
 
 @configs_app.command("ls")

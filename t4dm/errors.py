@@ -161,7 +161,7 @@ class NoTextError(T4DMError):
     """A text to look at holds nothing to read."""
 
     def __init__(self) -> None:
-        super().__init__("there is no text to read; put some in quotes: t4dm study block 'Ann lives in Rome.'")
+        super().__init__("there is no text to read; put it in quotes: t4dm study block 'Ann lives in Rome.'")
 
 
 class TextTooLongError(T4DMError):

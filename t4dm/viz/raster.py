@@ -13,15 +13,17 @@ from t4dm.viz import svg
 from t4dm.viz.palette import block_class
 
 WIDTH, LEFT, RIGHT, TOP = 1060.0, 66.0, 74.0, 8.0
-ROW_PX, STRIP_GAP = 1.7, 12.0
+ROW_PX, STRIP_GAP, WIDEST = 1.7, 12.0, 60.0
 MOST_NEURONS, MOST_TOKENS, LONGEST = 48, 96, 12
+CONTROLS = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}  # their pictures: HTML has none
 
 
 class Strip(NamedTuple):
-    """The spikes of one block, `[T, D]`, nonzero where the neuron fired."""
+    """The spikes of one block, `[T, D]`, nonzero where the neuron fired; `name` in place of its number."""
 
     block: int
     spikes: NDArray[Any]
+    name: str = ""
 
 
 def shown_neurons(width: int) -> NDArray[np.int64]:
@@ -32,29 +34,36 @@ def shown_neurons(width: int) -> NDArray[np.int64]:
 def printable(token: str) -> str:
     """A token as a reader knows it: no space marks, blanks made visible, cut when long."""
     text = token.replace("\u0120", " ").replace("\u2581", " ").replace("\u010a", "\n").strip(" ")
-    text = text.replace("\n", "\u23ce").replace("\t", "\u21e5") or "\u2423"
+    text = text.replace("\n", "\u23ce").replace("\t", "\u21e5").translate(CONTROLS) or "\u2423"
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "\u2026"
 
 
-def raster(strips: Sequence[Strip], tokens: Sequence[str]) -> Markup:
+def column_width(count: int) -> float:
+    """Pixels of one token where `count` of them share the width; a few do not stretch to fill it."""
+    return min((WIDTH - LEFT - RIGHT) / max(count, 1), WIDEST)
+
+
+def raster(
+    strips: Sequence[Strip],
+    tokens: Sequence[str],
+    *,
+    name: str = "Spike raster of an example window, one strip per block",
+    x_title: str = "Token of the example window",
+) -> Markup:
     """All blocks above one another on the token axis, the mean firing rate of each at its right."""
     count = max(strip.spikes.shape[0] for strip in strips)
-    column = (WIDTH - LEFT - RIGHT) / max(count, 1)
+    column = column_width(count)
     parts, y = [], TOP
     for strip in strips:
         drawn, height = _strip(strip, column, y)
         parts += drawn
         y += height + STRIP_GAP
     y -= STRIP_GAP
-    parts += _token_axis(tokens, count, column, y)
-    deep = 26.0 + svg.text_width("m" * max((len(printable(t)) for t in tokens), default=2), 10.0)
-    middle = LEFT + count * column / 2
-    title = "Token of the example window" if tokens else "Position in the example window (tokens)"
-    parts.append(svg.label(middle, y + deep, title, class_="title", anchor="middle"))
+    title = x_title if tokens else "Position in the example window (tokens)"
+    axis, bottom = token_axis(tokens, count, column, y, title=title)
+    parts += axis
     parts.append(svg.label(14.0, (TOP + y) / 2, "Neuron", class_="title", anchor="middle", rotate=-90.0))
-    return svg.drawing(
-        WIDTH, y + deep + 8, parts, name="Spike raster of an example window, one strip per block"
-    )
+    return svg.drawing(WIDTH, bottom, parts, name=name)
 
 
 def _strip(strip: Strip, column: float, top: float) -> tuple[list[str], float]:
@@ -74,12 +83,21 @@ def _strip(strip: Strip, column: float, top: float) -> tuple[list[str], float]:
     return [
         svg.rectangle(LEFT, top, length, height, class_="strip"),
         svg.strokes(cells, length=column * 0.8, class_=f"stroke {class_}", width=row * 0.85),
-        svg.label(LEFT - 8, middle + 4, f"block {strip.block}", class_=f"small fill {class_}", anchor="end"),
+        svg.label(
+            LEFT - 8,
+            middle + 4,
+            strip.name or f"block {strip.block}",
+            class_=f"small fill {class_}",
+            anchor="end",
+        ),
         svg.label(LEFT + length + 8, middle + 4, f"{rate:.1f} % fire", class_="small"),
     ], height
 
 
-def _token_axis(tokens: Sequence[str], count: int, column: float, y: float) -> list[str]:
+def token_axis(
+    tokens: Sequence[str], count: int, column: float, y: float, *, title: str
+) -> tuple[list[str], float]:
+    """The line below token columns with the tokens' words, and where the picture ends below it."""
     every = max(1, -(-count // MOST_TOKENS))
     parts = [svg.segment(LEFT, y, LEFT + count * column, y, class_="axis")]
     for index in range(0, count, every):
@@ -87,4 +105,7 @@ def _token_axis(tokens: Sequence[str], count: int, column: float, y: float) -> l
         text = printable(tokens[index]) if index < len(tokens) else str(index)
         parts.append(svg.segment(x, y, x, y + 3, class_="axis"))
         parts.append(svg.label(x + 3, y + 8, text, class_="token", anchor="end", rotate=-90.0))
-    return parts
+    deep = 26.0 + svg.text_width("m" * max((len(printable(t)) for t in tokens), default=2), 10.0)
+    middle = max(LEFT + count * column / 2, LEFT + svg.text_width(title) / 2)
+    parts.append(svg.label(middle, y + deep, title, class_="title", anchor="middle"))
+    return parts, y + deep + 8

@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
-import jinja2
-
-from t4dm.errors import ReportNotWrittenError
-from t4dm.viz.palette import arm_style, dash_css, palette_css, style_class
+from t4dm.viz.page import filled, write_whole
+from t4dm.viz.palette import arm_style, style_class
 from t4dm.viz.panel import Panel
 from t4dm.viz.panels import kappa, learning, nights, provenance, recall, spikes, store, writing
 from t4dm.viz.recall_cells import headline, night_sentence, recall_cells
@@ -17,7 +13,6 @@ from t4dm.viz.run_folder import RunFolder, figure, read_run_folder
 from t4dm.viz.text import percent
 
 NAME = "report.html"
-TEMPLATE = "report.html.j2"
 HEADLINE_ARMS = ("memory", "no_memory", "shuffled")
 
 
@@ -32,30 +27,20 @@ def write_report(run_folder: Path) -> Path:
     """
     page = render(read_run_folder(Path(run_folder)))
     target = Path(run_folder) / NAME
-    try:
-        _replace(target, page)
-    except OSError as error:
-        raise ReportNotWrittenError(target, error.strerror or str(error)) from error
+    write_whole(target, page)
     return target
 
 
 def render(run: RunFolder) -> str:
     """The page as text."""
-    return (
-        _environment()
-        .get_template(TEMPLATE)
-        .render(
-            title=_title(run),
-            folder=run.path.name,
-            headline=headline(run.summary),
-            night=night_sentence(run.summary),
-            scores=_scores(run),
-            panels=panels(run),
-            notes=run.notes,
-            light=palette_css(dark=False),
-            dark=palette_css(dark=True),
-            dashes=dash_css(),
-        )
+    return filled(
+        title=_title(run),
+        folder=run.path.name,
+        headline=headline(run.summary),
+        night=night_sentence(run.summary),
+        scores=_scores(run),
+        panels=panels(run),
+        notes=run.notes,
     )
 
 
@@ -91,26 +76,3 @@ def _title(run: RunFolder) -> str:
     experiment = run.summary.get("experiment") or run.run.get("experiment") or run.path.parent.name
     seed = figure(run.summary.get("seed", run.run.get("seed")))
     return f"{experiment}, seed {seed:.0f}" if seed is not None else str(experiment)
-
-
-def _environment() -> jinja2.Environment:
-    return jinja2.Environment(
-        loader=jinja2.FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _replace(target: Path, text: str) -> None:
-    """Writes beside the target and renames, so an older report survives a full disk."""
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=".report-", suffix=".html")
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8", errors="replace") as file:
-            file.write(text)
-        os.chmod(name, 0o644)
-        os.replace(name, target)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
