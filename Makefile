@@ -45,16 +45,20 @@ docs: .venv/.stamp
 	$(BIN)/mkdocs build --strict
 
 # The peers live in an environment of their own. One that cannot be installed costs its rows, not the run.
-.venv-bench/.stamp: experiments/storage_bench/requirements.txt
+# The peers live in an environment of their own. One that cannot be installed costs its rows, not the run.
+.venv-bench/.stamp: experiments/storage_bench/requirements.txt experiments/spiking_bench/requirements.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.13 found: install one, or run make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
-	@grep -E '^[a-z]' $< | while read -r package; do \
-		.venv-bench/bin/python -m pip install --quiet --only-binary :all: "$$package" \
+	@grep -hE '^[a-z]' $^ | while read -r package; do \
+		case "$$package" in torch==*) index="$(TORCH_INDEX)";; *) index=;; esac; \
+		.venv-bench/bin/python -m pip install --quiet --only-binary :all: --no-binary norse $$index \
+			$(addprefix -c ,$^) "$$package" \
 			|| echo "$$package could not be installed: its rows will be missing"; done
 	@touch $@
 
+# Both wings; make bench ARGS='--only storage', '--only spiking' or row groups by name for a part.
 bench: .venv-bench/.stamp
-	.venv-bench/bin/python -m experiments.storage_bench $(if $(N),--n $(N)) $(if $(DIM),--dim $(DIM)) $(ARGS)
+	.venv-bench/bin/python -m experiments.bench $(if $(N),--n $(N)) $(if $(DIM),--dim $(DIM)) $(ARGS)
 
 TIER ?= pr
 

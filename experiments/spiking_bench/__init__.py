@@ -1,0 +1,1 @@
+"""The cortical stack beside other libraries' neurons and scans: the same inputs and answers, one run."""
