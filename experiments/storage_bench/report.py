@@ -213,9 +213,11 @@ def _notes(stored: Sequence[Stored]) -> list[str]:
 SHARES: Final = (
     "Microseconds of T4DX in each part of the engine, from a profile scaled to the time without it:",
     "*checks* of what came in, the *log* record (packing, checksums, buffers), the *lookup* of ids, the",
-    "*state* that changes or is read, the *engine* around them, the *kernel* (write, fdatasync, locks), and",
-    "the *rest* (the benchmark's own call). A Python function costs some 0.1 us to call: where they are many",
-    "and the kernel takes little, a row is bound by the interpreter, while the peer runs compiled code.",
+    "*state* that changes or is read, the *engine* around them, the *flush* that builds a segment, the",
+    "*kernel* (write, fdatasync, locks), and the *rest* (the benchmark's own call). A Python function costs",
+    "some 0.1 us to call: where they are many and the kernel takes little, a row is bound by the",
+    "interpreter, while the peer runs compiled code. The bulk rows are per item; the load flushes in the",
+    "thread that writes here, so that the profile sees it.",
 )
 NOTES: Final = (
     "Making the store's own objects (an `Item`, a `Point`, a blob) is part of each call.",

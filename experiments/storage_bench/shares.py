@@ -7,6 +7,7 @@ same loop without it.
 from __future__ import annotations
 
 import cProfile
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -15,10 +16,12 @@ from typing import Any, Final
 
 from experiments.storage_bench.groups import Result, Setting, copies
 from experiments.storage_bench.profiles import operations
+from experiments.storage_bench.systems.t4dx_system import item_of
+from t4dm.t4dx import T4DX, Options
 
 OPERATIONS: Final = {
     "t4dx sync": ("insert", "update"),
-    "t4dx os": ("insert", "update", "bump", "get", "two_hops"),
+    "t4dx os": ("insert", "update", "bump", "get", "two_hops", "bulk_update"),
 }
 PARTS: Final = {
     "checks": ("door", "checks", "writes", "operators", "registry"),
@@ -26,13 +29,16 @@ PARTS: Final = {
     "lookup": ("segment", "blobs", "sources", "locating", "adjacency"),
     "state": ("state", "tables", "columns", "memtable", "rules", "undo"),
     "engine": ("engine", "upkeep", "item_reads", "edge_reads", "walks", "types"),
+    "flush": ("flush", "building", "deltas", "files", "zone_maps", "manifest", "facets"),
 }
 KERNEL: Final = ("pwrite", "fdatasync", "fsync", "fallocate", "acquire")
 CALLS: Final = 1000
+LOADED: Final = 20_000
+_BATCH: Final = 1000
 
 
 def shares(setting: Setting) -> Result:
-    """Microseconds per call of each operation in each part; only of T4DX."""
+    """Microseconds per call of each operation in each part; of the bulk operations per item. Only of T4DX."""
     rows: list[dict[str, Any]] = []
     missing = []
     for label, names in OPERATIONS.items():
@@ -41,11 +47,28 @@ def shares(setting: Setting) -> Result:
         for store in stores.values():
             calls = min(CALLS, setting.calls)
             loops = operations(store, setting.data, calls)
-            rows += [
-                _row(label, name, loops[name], calls // (10 if name == "two_hops" else 1)) for name in names
-            ]
+            done = {"two_hops": calls // 10, "bulk_update": 3 * min(10_000, setting.data.n)}
+            rows += [_row(label, name, loops[name], done.get(name, calls)) for name in names]
             store.close()
+    if rows:
+        count = min(LOADED, setting.data.n)
+        rows.append(_row("t4dx interval", "bulk_load", _loading(setting, count), count))
     return {"systems": {}, "missing": [entry._asdict() for entry in missing], "shares": rows}
+
+
+def _loading(setting: Setting, count: int) -> Callable[[], None]:
+    """A load into a new store whose flushes run in the thread that writes, where a profile sees them."""
+    data, folder = setting.data, setting.scratch / "loading"
+
+    def loop() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        with T4DX.open(folder, dim=data.dim, options=Options(background=False)) as store:
+            for start in range(0, count, _BATCH):
+                rows = data.rows(start, min(start + _BATCH, count))
+                store.insert_many([item_of(row) for row in rows])
+            store.flush()
+
+    return loop
 
 
 def _row(label: str, name: str, loop: Callable[[], None], calls: int) -> dict[str, Any]:

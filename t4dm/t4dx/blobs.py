@@ -38,7 +38,7 @@ class Blob:
     def __init__(
         self, path: str, mapped: NDArray[np.uint8], sums: Callable[[], Array], *, fresh: bool = False
     ) -> None:
-        self._path, self._data, self._sums = path, mapped, sums
+        self._path, self._data, self._sums, self._bytes = path, mapped, sums, mapped.data
         self._table: Array | None = None
         self._seen = bytearray(-(-len(mapped) // BLOCK))
         self._all = fresh
@@ -61,9 +61,18 @@ class Blob:
         part: Array = column[lo:hi]
         return part
 
+    def octets(self, lo: int, hi: int) -> memoryview:
+        """Bytes lo..hi of an array of bytes; raises CorruptionError where one of their blocks is damaged."""
+        if self._array is None:
+            self._parsed()
+        lo, hi = self._start + lo, self._start + hi
+        if not self._all:
+            self._check(lo, hi)
+        return self._bytes[lo:hi]
+
     def row(self, place: int) -> Array:
         """One row of the array; raises CorruptionError where one of its blocks is damaged."""
-        column = self._parsed()
+        column = self._parsed() if self._array is None else self._array
         if not self._all:
             start = self._start + place * self._row
             self._check(start, start + self._row)
@@ -74,7 +83,7 @@ class Blob:
         if self._array is None:
             if not self._all:
                 self._check(0, min(_HEADER, len(self._data)))
-            column, self._start = parse(self._data.data)
+            column, self._start = parse(self._bytes)
             self._row = column.strides[0]
             self._array = column
         return self._array
@@ -85,7 +94,7 @@ class Blob:
             return
         if self._table is None:
             self._table = self._sums()
-        data = self._data.data
+        data = self._bytes
         for block in range(first, last + 1):
             if not self._seen[block]:
                 if block >= len(self._table) or zlib.crc32(data[block * BLOCK : (block + 1) * BLOCK]) != int(

@@ -133,8 +133,9 @@ class Segment(Source):
             return known
         name = item_id.encode()
         mark = zlib.crc32(name)
-        prefixes, shift = self._prefixes
-        code = self._find(name, mark) if prefixes[mark >> shift] else -1
+        buckets, shift = self._buckets
+        place = buckets[mark >> shift]
+        code = self._find(name, mark, place) if place >= 0 else -1
         if code >= 0:
             if len(self.codes) >= REMEMBERED:
                 self.codes.clear()
@@ -142,22 +143,23 @@ class Segment(Source):
         return code
 
     @cached_property
-    def _prefixes(self) -> tuple[bytes, int]:
-        """A bloom filter of one probe: a byte for each prefix of a hash, 1 where some id has it, and the bits
-        to shift away. Eight to sixteen bytes an id leave one absent id in ten to a search.
+    def _buckets(self) -> tuple[Any, int]:
+        """Where the hashes with a prefix begin, -1 for none, by prefix, and the bits to shift away: two to
+        four buckets an id, so most absent ids end here and the others find their place at once.
         """
         hashes: NDArray[np.uint32] = np.asarray(self._hashes)
-        bits = min(max(8, (8 * len(hashes)).bit_length()), 24)
-        found = np.zeros(1 << bits, np.uint8)
-        found[hashes >> np.uint32(32 - bits)] = 1
-        return found.tobytes(), 32 - bits
+        bits = min(max(8, (2 * len(hashes)).bit_length()), 24)
+        prefixes, places = np.unique(hashes >> np.uint32(32 - bits), return_index=True)
+        starts = np.full(1 << bits, -1, np.int32)
+        starts[prefixes] = places
+        return starts.data, 32 - bits
 
-    def _find(self, name: bytes, mark: int) -> int:
-        hashes = self._hashes
-        place = bisect_left(hashes, mark)
+    def _find(self, name: bytes, mark: int, place: int) -> int:
+        """The place of an id at or behind one in the same bucket."""
+        hashes, ends = self._hashes, self._id_ends
         size = len(hashes)
-        while place < size and hashes[place] == mark:
-            if self._id_bytes[self._id_ends[place] : self._id_ends[place + 1]] == name:
+        while place < size and (found := hashes[place]) <= mark:
+            if found == mark and self._id_bytes[ends[place] : ends[place + 1]] == name:
                 return place
             place += 1
         return -1
@@ -216,8 +218,10 @@ class Segment(Source):
         lo, mid, hi = ends[first], ends[first + 1], ends[first + 2]
         if lo == hi:
             return "", b""
-        text = self._large["texts"].rows(lo, hi).tobytes()
-        return (str(text, "utf-8"), b"") if mid == hi else (str(text[: mid - lo], "utf-8"), text[mid - lo :])
+        text = self._large["texts"].octets(lo, hi)
+        if mid == hi:
+            return str(text, "utf-8"), b""
+        return str(text[: mid - lo], "utf-8"), bytes(text[mid - lo :])
 
     def session_code(self, session: str) -> int:
         return self._sessions.get(session, -1)

@@ -64,7 +64,7 @@ NO_ROWS: Final[Rows] = np.zeros(0, np.int64)
 class Part:
     """A source with its columns. Immutable: a change of a base makes a new part."""
 
-    __slots__ = ("_shown", "edges", "items", "m", "memo", "metas", "n", "source")
+    __slots__ = ("_shown", "edges", "items", "life", "m", "memo", "metas", "n", "source")
 
     def __init__(
         self,
@@ -77,7 +77,7 @@ class Part:
         m: int,
     ) -> None:
         self.source, self.items, self.edges, self.metas = source, items, edges, metas
-        self.n, self.m = n, m
+        self.n, self.m, self.life = n, m, (items["alive"], items["record_until"])
         self.memo: dict[str, tuple[object, Any]] = {}
         self._shown: list[tuple[Column, Any, dict[int, int]]] = []
 
@@ -189,9 +189,16 @@ class View:
         """The row of an id that is visible, -1 where none is; the newest where several are."""
         rows = self.source.rows_of(item_id)
         for row in reversed(rows) if len(rows) > 1 else rows:
-            if row < self.n and sees(self.part.items, row, self.lsn, as_of):
+            if row < self.n and self._sees_item(row, as_of):
                 return row
         return -1
+
+    def _sees_item(self, row: int, as_of: AsOf | None) -> bool:
+        """`sees`, with a short way for rows whose life nobody patched."""
+        alive, until = self.part.life
+        if as_of is None and row not in alive.log.last and row not in until.log.last:
+            return bool(alive.cells[row] and until.cells[row] == math.inf)
+        return sees(self.part.items, row, self.lsn, as_of)
 
     def edge_rows(self, item_id: str, as_of: AsOf | None, *, incoming: bool) -> list[int]:
         """Visible edge rows that start (or end) at an id."""
@@ -207,7 +214,9 @@ class View:
         source, lsn, part = self.source, self.lsn, self.part
         kind, session, code, place, *numbers = part.item_values(row, lsn)
         content, meta = source.text_at(row)
-        meta = meta if (other := part.metas.at(row, lsn)) is None else other
+        metas = part.metas
+        if (metas.log.last or metas.taken) and (other := metas.at(row, lsn)) is not None:
+            meta = other
         values = (
             source.id_at(row) if name is None else name,
             content,

@@ -30,7 +30,7 @@ class Adapter(GraphSystem):
     def load(self, data: Data) -> None:
         for start in range(0, data.n, _BATCH):
             rows = data.rows(start, min(start + _BATCH, data.n))
-            self.store.insert_many([_item(row) for row in rows])
+            self.store.insert_many([item_of(row) for row in rows])
         self.store.flush()
 
     def load_edges(self, data: Data) -> None:
@@ -51,7 +51,7 @@ class Adapter(GraphSystem):
         self.store.compact()  # what the store does by itself in time; the others optimise or index
 
     def insert(self, row: Row) -> None:
-        self.store.insert(_item(row))
+        self.store.insert(item_of(row))
 
     def update(self, num: int, kappa: float) -> None:
         self.store.update_fields(self._ids[num], kappa=kappa)
@@ -88,5 +88,5 @@ class Adapter(GraphSystem):
         self.store.close()
 
 
-def _item(row: Row) -> Item:
+def item_of(row: Row) -> Item:
     return Item(id=row.id, content=row.text, vector=row.vector, kappa=row.kappa, event_time=row.time)
