@@ -1,4 +1,4 @@
-"""Back-ends of attention and RWKV are chosen in the open, and fla's kernels are called by fla's conventions."""
+"""Back-ends of attention and RWKV are chosen in the open; fla's kernels are called by fla's conventions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""First-spike coding: one spike per channel and theta cycle, earlier ones weigh more, off unless asked for."""
+"""First-spike coding: one spike per channel and theta cycle, earlier ones weigh more, off by default."""
 
 from __future__ import annotations
 
