@@ -45,17 +45,23 @@ def attention_map(weights: NDArray[Any], tokens: Sequence[str], *, name: str) ->
     parts.append(
         svg.label(14.0, TOP + SIDE / 2, "Token that reads", class_="title", anchor="middle", rotate=-90.0)
     )
-    heads = weights.shape[1]
-    columns = 2 if heads <= 4 else 4 if heads <= 16 else 6
+    drawn, heads_bottom = _heads(weights, name)
+    return svg.drawing(WIDTH, max(bottom, heads_bottom) + 10, [*parts, *drawn], name=name)
+
+
+def _heads(weights: NDArray[Any], name: str) -> tuple[list[str], float]:
+    """Each head as a small square under its number and largest weight, and where they end."""
+    count = weights.shape[1]
+    columns = 2 if count <= 4 else 4 if count <= 16 else 6
     side = min((WIDTH - HEADS_LEFT - (columns - 1) * HEAD_GAP) / columns, 170.0)
-    shown = min(heads, columns * max(int((bottom - TOP) // (side + HEAD_GAP)), 1))
-    for head in range(shown):
+    parts: list[str] = []
+    for head in range(count):
         x = HEADS_LEFT + head % columns * (side + HEAD_GAP)
         y = TOP + head // columns * (side + HEAD_GAP)
         largest = number(float(np.abs(weights[:, head]).max(initial=0.0)), 2)
         parts += _square(weights[:, head], x, y, side, title=f"{name}, head {head}, at most {largest}")
-        parts.append(svg.label(x, y - 5, f"head {head}, at most {largest}", class_="small"))
-    return svg.drawing(WIDTH, bottom + 10, parts, name=name)
+        parts.append(svg.label(x, y - 5, f"head {head}: {largest}", class_="small"))
+    return parts, y + side
 
 
 def strongest(weights: NDArray[Any], *, count: int) -> list[Link]:

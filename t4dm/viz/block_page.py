@@ -9,6 +9,7 @@ from t4dm.viz.inside_folder import InsideFolder, read_inside
 from t4dm.viz.page import filled, write_whole
 from t4dm.viz.panel import Panel, Table
 from t4dm.viz.panels import block
+from t4dm.viz.raster import legible
 from t4dm.viz.run_folder import mapping
 from t4dm.viz.text import NONE, listed, percent
 
@@ -33,7 +34,7 @@ def write_block_page(folder: Path) -> Path:
 
 def render(inside: InsideFolder) -> str:
     """The page as text."""
-    text = " ".join(str(inside.study.get("text", "")).split())
+    text = legible(" ".join(str(inside.study.get("text", "")).split()))
     return filled(
         title=f"Inside {'a block' if len(inside.blocks) == 1 else 'the blocks'}: "
         f"\u201c{_cut(text, LONGEST_TITLE)}\u201d",
@@ -48,7 +49,7 @@ def render(inside: InsideFolder) -> str:
 
 def _words(inside: InsideFolder) -> list[str]:
     """What makes this page again, word by word."""
-    return [str(word) for word in inside.run.get("command") or []]
+    return [legible(str(word)) for word in inside.run.get("command") or []]
 
 
 def _cut(text: str, longest: int) -> str:

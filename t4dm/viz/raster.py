@@ -15,7 +15,7 @@ from t4dm.viz.palette import block_class
 WIDTH, LEFT, RIGHT, TOP = 1060.0, 66.0, 74.0, 8.0
 ROW_PX, STRIP_GAP, WIDEST = 1.7, 12.0, 60.0
 MOST_NEURONS, MOST_TOKENS, LONGEST = 48, 96, 12
-CONTROLS = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}  # their pictures: HTML has none
+CONTROLS = {code: 0x2400 + code for code in range(32)} | {127: 0x2421}
 
 
 class Strip(NamedTuple):
@@ -34,8 +34,13 @@ def shown_neurons(width: int) -> NDArray[np.int64]:
 def printable(token: str) -> str:
     """A token as a reader knows it: no space marks, blanks made visible, cut when long."""
     text = token.replace("\u0120", " ").replace("\u2581", " ").replace("\u010a", "\n").strip(" ")
-    text = text.replace("\n", "\u23ce").replace("\t", "\u21e5").translate(CONTROLS) or "\u2423"
+    text = legible(text.replace("\n", "\u23ce").replace("\t", "\u21e5")) or "\u2423"
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "\u2026"
+
+
+def legible(text: str) -> str:
+    """The text with pictures for control characters, which a page must not hold."""
+    return text.translate(CONTROLS)
 
 
 def column_width(count: int) -> float:

@@ -164,7 +164,8 @@ def _attention(inside: InsideFolder, block: int) -> list[Figure]:
     svg = attention_map(weights, inside.tokens, name=f"Block {block}: attention weights")
     caption = (
         "How much of each token's value each token takes in (blue) or takes away (orange) in spike attention "
-        "(stage 3): nothing lies above the diagonal, and a row without a spiking query stays empty."
+        "(stage 3), the mean of the heads and each head with its largest weight: nothing lies above the "
+        "diagonal, and a row without a spiking query stays empty."
     )
     return [Figure(svg, caption, "wide")]
 
