@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 import torch
+from scipy.optimize import nnls
 
 from t4dm.plasticity.published import (
     BI_POO,
@@ -168,9 +169,53 @@ def test_the_triplet_rule_fits_the_triplets_and_quadruplets_of_hippocampal_cultu
     assert found == pytest.approx(figure, abs=0.02)
 
 
-def test_with_nearest_spikes_it_fits_them_less_well_but_better_than_any_pair_rule() -> None:
-    """Its set has two unverified time constants; 2.7 is claimed for it and not reached."""
+def paired_once(params: STDPParams, m: Measurement) -> float:
+    """The nearest rule read otherwise: a spike that found its partner is spent and pairs no more."""
+    one, none = torch.ones(1, 1, dtype=torch.float64), torch.zeros(1, 1, dtype=torch.float64)
+    events = sorted([(t, 0) for t in m.pre] + [(t, 1) for t in m.post])
+    traces, total, now = init_traces(1, 1, 1, like=one), 0.0, 0.0
+    for n in range(60):
+        for time, side in events:
+            spikes = (none, one) if side else (one, none)
+            change, traces = stdp_step(*spikes, None, traces, params, n * m.period + time - now)
+            traces = traces._replace(**{"r1" if side else "o1": none})
+            total, now = total + float(change), n * m.period + time
+    return total
+
+
+def test_with_nearest_spikes_the_published_set_misses_one_quadruplet() -> None:
+    """2.72 is claimed for it, 3.0 asked, and 3.53 found where a trace jumps to 1 at every spike.
+
+    All of the excess is the quadruplet pre-post-post-pre at 25 ms, whose second post spike finds the first
+    pre spike again. Where a spike pairs once, the same numbers give 2.76; nothing else differs.
+    """
     assert error(HIPPOCAMPAL_NEAREST, WANG) == pytest.approx(3.53, abs=0.02)
+    jump, once = (
+        np.array([((rule(HIPPOCAMPAL_NEAREST, m) - m.mean) / m.sem) ** 2 for m in WANG])
+        for rule in (predicted, paired_once)
+    )
+    assert once.mean() == pytest.approx(2.76, abs=0.02)
+    assert once.mean() <= 3.0
+    np.testing.assert_allclose(jump[:10], once[:10], rtol=1e-6)
+    assert int((jump - once).argmax()) == 11
+    assert jump[11] - once[11] > 10.0
+    for m in SJOSTROM:
+        here, there = (rule(VISUAL_CORTEX_NEAREST, m) for rule in (predicted, paired_once))
+        assert here == pytest.approx(there, abs=1e-9)  # trains of pairs cannot tell the two apart
+
+
+def test_other_time_constants_do_not_bring_the_jumping_trace_to_three() -> None:
+    """Best non-negative amplitudes for each pair of tau_x and tau_y: the rule is linear in them."""
+    names = ("a_plus", "a3_plus", "a_minus", "a3_minus")
+    silent = HIPPOCAMPAL_NEAREST._replace(**dict.fromkeys(names, 0.0))
+    wanted = np.array([m.mean / m.sem for m in WANG])
+    found = []
+    for tau_x, tau_y in ((575.0, 47.0), (575.0, 150.0), (1500.0, 150.0)):
+        rules = [silent._replace(**{name: 1.0}, tau_x=tau_x, tau_y=tau_y) for name in names]
+        design = np.array([[predicted(rule, m) / m.sem for rule in rules] for m in WANG])
+        found.append(nnls(design, wanted)[1] ** 2 / len(WANG))
+    assert min(found) == pytest.approx(3.08, abs=0.02)
+    assert found[0] == pytest.approx(3.21, abs=0.02)
 
 
 def test_the_best_pair_rule_fails_on_them() -> None:
