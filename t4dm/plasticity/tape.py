@@ -92,7 +92,8 @@ class EligibilityTape:
         def hook(neurons: Any, args: tuple[Any, ...], output: Any) -> None:
             with torch.no_grad():
                 psi, leak = neurons.sensitivity(output), neurons.leak()
-            self.tokens += psi.shape[1]
+            if inputs[0] is self.synapses[0]:  # once for each pass, however many layers it takes
+                self.tokens += psi.shape[1]
             kept = [(synapse, self._inputs.pop(synapse.linear)) for synapse in inputs]
             window = (self._mask, self._reset)
             if self.gradient:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 from typing import Any, Literal, final
 
 import torch
@@ -10,9 +11,14 @@ import torch
 from t4dm.errors import NothingToTrainError
 from t4dm.memory.memory import Memory
 from t4dm.model import MemoryLM
+from t4dm.plasticity.homeostat import Homeostat
+from t4dm.plasticity.stdp_tape import STDPTape
 from t4dm.plasticity.tape import EligibilityTape
 from t4dm.plasticity.three_factor import ThreeFactor
 from t4dm.sleep.report import SleepReport
+from t4dm.spiking.neuromodulator_bus import BusState, NeuromodulatorBus
+from t4dm.spiking.neuromodulators import NE_GAIN, learning
+from t4dm.spiking.neuron import Neurons
 from t4dm.training.event_clock import EventClock
 from t4dm.training.phase import Batch, Phase, Wake, slim
 
@@ -25,9 +31,12 @@ class ThreeFactorPhase(Phase):
     running mean in deviations, dopamine as a reward prediction error (Schultz, Dayan & Montague 1997),
     the same for all synapses. `signal="loss"` gives each neuron its own error, the derivative of the loss
     by its spikes (e-prop, Bellec et al. 2020), and M = -(1 + ne_gain * surprise): gradients reach spikes,
-    no weight is updated by one.
+    no weight is updated by one. `signal="stdp"` marks two traces per synapse by STDP; the neuromodulator bus
+    hears the reward and the loss, and noradrenaline cashes in the trace of LTP, serotonin that of LTD (He et
+    al. 2015), both at a rate set by dopamine.
 
-    A day's change of a weight is capped (`max_drift`); an epoch or a night begins the next day.
+    A day's change of a weight is capped (`max_drift`); an epoch or a night begins the next day. In the
+    morning after a night, neurons may be scaled towards their target rates (`homeostasis`).
 
     Args:
         model, memory, clock: see `Phase`.
@@ -39,6 +48,7 @@ class ThreeFactorPhase(Phase):
         max_drift: largest relative change of a weight matrix in a day.
         ne_gain: how much more a surprising batch teaches, with `signal="loss"`.
         memory_of_loss: share of its past that the running mean of the loss keeps in each step.
+        homeostasis: gamma of the morning's scaling of neurons, at most 0.25; None leaves their gains alone.
 
     Raises:
         NothingToTrainError: the model has no stack.
@@ -51,12 +61,13 @@ class ThreeFactorPhase(Phase):
         memory: Memory | None = None,
         clock: EventClock | None = None,
         lr: float = 1e-2,
-        signal: Literal["reward", "loss"] = "reward",
+        signal: Literal["reward", "loss", "stdp"] = "reward",
         trace_decay: float = 0.98,
         max_dw: float = 1e-3,
         max_drift: float = 0.01,
-        ne_gain: float = 0.5,
+        ne_gain: float = NE_GAIN,
         memory_of_loss: float = 0.95,
+        homeostasis: float | None = None,
     ) -> None:
         super().__init__(model=model, memory=memory, clock=clock, goodness_weight=0.0, negatives=0)
         if model.stack is None:
@@ -66,6 +77,9 @@ class ThreeFactorPhase(Phase):
         self._rule = {"lr": lr, "max_dw": max_dw, "max_drift": max_drift}
         self._trace_decay = 1.0 if signal == "loss" else trace_decay
         self.synapses = model.stack.synapses()
+        self._bus = NeuromodulatorBus()
+        layers = [module for module in model.stack.modules() if isinstance(module, Neurons)]
+        self.homeostat = None if homeostasis is None else Homeostat(layers, gamma=homeostasis)
         learning = {id(synapse.linear.weight) for synapse in self.synapses}
         for parameter in model.parameters():
             parameter.requires_grad_(signal == "loss" and id(parameter) in learning)
@@ -83,8 +97,8 @@ class ThreeFactorPhase(Phase):
         if batch_idx == 0:  # Lightning calls no epoch hook after a resume at an epoch's last batch
             rule.new_cycle()
         wake = self._listen(batch, rule)
-        modulator = self._modulator(float(wake.ce.detach()), rule)
-        rule.set_modulator(modulator)
+        modulator, depress = self._modulators(float(wake.ce.detach()), rule, batch)
+        rule.set_modulator(modulator, depress=depress)
         optimizer.step()
         drift = max(rule.drift().values(), default=0.0)
         self.log_step(wake, batch, {"train/modulator": modulator, "train/drift": drift})
@@ -99,16 +113,38 @@ class ThreeFactorPhase(Phase):
         return rule
 
     def after_night(self, report: SleepReport) -> None:
-        """The next day may change as much again."""
+        """Neurons return towards their target rates; the next day may change as much again."""
+        if self.homeostat is not None:
+            self.homeostat.scale()
         self.optimizers().optimizer.new_cycle()  # type: ignore[union-attr]
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the rates that the morning will scale by."""
+        super().on_save_checkpoint(checkpoint)
+        if self.homeostat is not None:
+            checkpoint["t4dm"]["homeostat"] = self.homeostat.state_dict()
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the rates back."""
+        super().on_load_checkpoint(checkpoint)
+        if self.homeostat is not None and "homeostat" in checkpoint["t4dm"]:
+            self.homeostat.load_state_dict(checkpoint["t4dm"]["homeostat"])
+
+    def _tape(self) -> EligibilityTape | STDPTape:
+        if self._signal == "stdp":
+            return STDPTape(self.synapses, trace_decay=self._trace_decay)
+        signal = "gradient" if self._signal == "loss" else "none"
+        return EligibilityTape(self.synapses, trace_decay=self._trace_decay, signal=signal)
 
     def _listen(self, batch: Batch, rule: ThreeFactor) -> Wake:
         learns_from_loss = self._signal == "loss"
-        signal = "gradient" if learns_from_loss else "none"
         with (
             torch.set_grad_enabled(learns_from_loss),
-            EligibilityTape(self.synapses, trace_decay=self._trace_decay, signal=signal) as tape,
+            nullcontext() if self.homeostat is None else self.homeostat as homeostat,
+            self._tape() as tape,
         ):
+            if homeostat is not None:
+                homeostat.window(mask=batch["attention_mask"])
             tape.window(mask=batch["attention_mask"], reset=batch["reset"])
             wake = self.wake(batch)
             if learns_from_loss:
@@ -121,6 +157,24 @@ class ThreeFactorPhase(Phase):
         self.zero_grad()
         return wake
 
+    def _modulators(self, loss: float, rule: ThreeFactor, batch: Batch) -> tuple[float, float]:
+        """What cashes in the two traces; the second is 0 where synapses keep one."""
+        modulator = self._modulator(loss, rule)
+        if self._signal != "stdp":
+            return modulator, 0.0
+        group = rule.param_groups[0]
+        device = batch["input_ids"].device
+        state = group.get("bus") or self._bus.init_state(1, device)
+        heard = {"reward": modulator, "surprise": loss, "invalidity": 0.0}
+        levels, after = self._bus.step(
+            BusState(*state),
+            **{name: torch.tensor([value], device=device) for name, value in heard.items()},
+            tokens=float(batch["input_ids"].shape[1]),
+        )
+        group["bus"] = list(after)  # tensors alone, which any checkpoint takes
+        effect = learning(levels)
+        return float(effect.rate * effect.potentiate), float(effect.rate * effect.depress)
+
     def _modulator(self, loss: float, rule: ThreeFactor) -> float:
         """M for this batch; moves the loss's running mean and variance, kept in the optimizer's state."""
         group = rule.param_groups[0]
@@ -132,6 +186,6 @@ class ThreeFactorPhase(Phase):
         share = 1.0 - self._kept_share
         group["loss_mean"] += share * surprise
         group["loss_variance"] = self._kept_share * (group["loss_variance"] + share * surprise**2)
-        if self._signal == "reward":
+        if self._signal != "loss":
             return math.tanh(-z)
         return -(1.0 + self._ne_gain * math.tanh(max(0.0, z)))

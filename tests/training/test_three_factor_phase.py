@@ -21,7 +21,7 @@ def phase(world, **options):
     return ThreeFactorPhase(model=world.model, memory=world.memory, clock=world.clock, **options)
 
 
-@pytest.mark.parametrize("signal", ["reward", "loss"])
+@pytest.mark.parametrize("signal", ["reward", "loss", "stdp"])
 def test_exactly_the_synapses_change(make_world, signal):
     world = make_world(rounds=2)
     module = phase(world, signal=signal)
@@ -120,6 +120,59 @@ def test_a_night_begins_a_new_day(make_world):
     assert max(rule.drift().values()) == pytest.approx(0.01, rel=1e-3)
     module.after_night(None)
     assert set(rule.drift().values()) == {0.0}
+
+
+def test_noradrenaline_cashes_in_ltp_and_serotonin_ltd(make_world):
+    """A loss above all before is a surprise, a loss that keeps falling a reward."""
+    module = phase(make_world(), signal="stdp")
+    rule, batch = module.configure_optimizers(), next(iter(module_batches(module)))
+    assert module._modulators(2.0, rule, batch) == (0.0, 0.0)
+    for loss in (2.1, 1.9, 2.0):
+        module._modulators(loss, rule, batch)
+    potentiate, depress = module._modulators(6.0, rule, batch)
+    assert potentiate > 0.5
+    assert depress == 0.0
+    for n in range(60):
+        potentiate, depress = module._modulators(5.0 - 0.08 * n, rule, batch)
+    assert potentiate == 0.0
+    assert depress > 0.1
+
+
+def module_batches(module):
+    length = 48
+    yield {"input_ids": torch.zeros(2, length, dtype=torch.long)}
+
+
+def test_two_traces_and_the_bus_are_in_the_state_of_the_rule(make_world):
+    world = make_world(rounds=2)
+    module = phase(world, signal="stdp")
+    world.trainer(limit_val_batches=0).fit(module, world.data)
+    rule = module.optimizers().optimizer
+    for weight in _weights(module):
+        kept = rule.state[weight]
+        assert float(kept["eligibility"].min()) >= 0.0
+        assert float(kept["depression"].min()) >= 0.0
+        assert float(kept["eligibility"].max()) > 0.0
+    other = ThreeFactor(_weights(module))
+    other.load_state_dict(rule.state_dict())
+    saved, loaded = rule.param_groups[0]["bus"], other.param_groups[0]["bus"]
+    assert all(torch.equal(a, b) for a, b in zip(saved, loaded, strict=True))
+
+
+def test_in_the_morning_neurons_return_towards_their_rate_only_where_it_is_asked_for(make_world):
+    gains = []
+    for index, gamma in enumerate((None, 0.2)):
+        world = make_world(f"run{index}")
+        module = phase(world, homeostasis=gamma)
+        if module.homeostat is not None:
+            module.homeostat.least_tokens = 50
+        world.trainer(limit_val_batches=0).fit(module, world.data)
+        before = {n: p.clone() for n, p in world.model.named_parameters()}
+        module.after_night(None)
+        gains.append({n for n, p in world.model.named_parameters() if not torch.equal(p, before[n])})
+    assert gains[0] == set()
+    assert gains[1]
+    assert all(name.endswith("log_gain") for name in gains[1])
 
 
 def test_a_model_without_a_stack_has_no_synapses(make_world):
