@@ -47,7 +47,7 @@ def study_block(
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise FolderExistsError(str(folder))
     text = text.encode("utf-8", errors="replace").decode()  # what a shell hands over may be no text
-    model, seed, told = _trained(run) if run is not None else _fresh(SEED if seed is None else seed)
+    model, seed, told = _trained(run) if run is not None else fresh_model(SEED if seed is None else seed)
     chosen = _chosen(blocks, count=0 if model.stack is None else len(model.stack.blocks))
     inside = look_inside(model, text, blocks=chosen)
     settings = {
@@ -70,7 +70,7 @@ def study_block(
         return write_block_page(folder)
 
 
-def _fresh(seed: int) -> tuple[MemoryLM, int, str]:
+def fresh_model(seed: int) -> tuple[MemoryLM, int, str]:
     """The shipped backbone with a stack as training would start it."""
     streams(seed)
     c = plain(compose("train", ["model=tiny"]))["model"]

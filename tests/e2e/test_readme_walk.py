@@ -46,7 +46,7 @@ def test_the_commands_of_the_readme_run_one_after_the_other(
     (tmp_path / "book.txt").write_text("It was the best of times, it was the worst of times. " * 200)
     commands = shown()
     assert [command[0] for command in commands] == [
-        *("configs", "doctor", "train", "train", "train", "study", "train"),
+        *("configs", "doctor", "train", "train", "train", "study", "train", "study"),
     ]
     for command in commands:
         words = [
