@@ -138,16 +138,16 @@ class NeuromodulatorBus:
             _leak(state.value, reward + discount * following, self.tau_value, tokens),
             state.tokens + tokens,
         )
-        return _levels(swings), after
+        return self.levels(after), after
+
+    def levels(self, state: BusState) -> Neuromod:
+        """The levels as the last step left them, each `[B]`."""
+        return Neuromod(*(0.5 + 0.5 * state.swings).unbind(1))
 
     def discounts(self, state: BusState) -> Tensor:
         """gamma `[B]`: serotonin above baseline makes the future count for more."""
-        shifted = self.discount + learning(_levels(state.swings)).discount_shift
+        shifted = self.discount + learning(self.levels(state)).discount_shift
         return shifted.clamp(0.0, 1.0)
-
-
-def _levels(swings: Tensor) -> Neuromod:
-    return Neuromod(*(0.5 + 0.5 * swings).unbind(1))
 
 
 def _leak(old: Tensor, new: Tensor, tau: float, tokens: float) -> Tensor:

@@ -33,7 +33,7 @@ class ThreeFactorPhase(Phase):
     by its spikes (e-prop, Bellec et al. 2020), and M = -(1 + ne_gain * surprise): gradients reach spikes,
     no weight is updated by one. `signal="stdp"` marks two traces per synapse by STDP; the neuromodulator bus
     hears the reward and the loss, and noradrenaline cashes in the trace of LTP, serotonin that of LTD (He et
-    al. 2015), both at a rate set by dopamine.
+    al. 2015), both at a rate set by dopamine; with serotonin traces last longer.
 
     A day's change of a weight is capped (`max_drift`); an epoch or a night begins the next day. In the
     morning after a night, neurons may be scaled towards their target rates (`homeostasis`).
@@ -130,9 +130,11 @@ class ThreeFactorPhase(Phase):
         if self.homeostat is not None and "homeostat" in checkpoint["t4dm"]:
             self.homeostat.load_state_dict(checkpoint["t4dm"]["homeostat"])
 
-    def _tape(self) -> EligibilityTape | STDPTape:
+    def _tape(self, rule: ThreeFactor) -> EligibilityTape | STDPTape:
         if self._signal == "stdp":
-            return STDPTape(self.synapses, trace_decay=self._trace_decay)
+            state = rule.param_groups[0].get("bus") or self._bus.init_state(1)
+            patience = float(learning(self._bus.levels(BusState(*state))).trace_exponent)
+            return STDPTape(self.synapses, trace_decay=self._trace_decay**patience)
         signal = "gradient" if self._signal == "loss" else "none"
         return EligibilityTape(self.synapses, trace_decay=self._trace_decay, signal=signal)
 
@@ -141,7 +143,7 @@ class ThreeFactorPhase(Phase):
         with (
             torch.set_grad_enabled(learns_from_loss),
             nullcontext() if self.homeostat is None else self.homeostat as homeostat,
-            self._tape() as tape,
+            self._tape(rule) as tape,
         ):
             if homeostat is not None:
                 homeostat.window(mask=batch["attention_mask"])

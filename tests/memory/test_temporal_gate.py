@@ -33,6 +33,26 @@ def test_tau_is_the_hand_computed_sigmoid() -> None:
     assert tau[0] == pytest.approx(1 / (1 + math.exp(1.0)), rel=1e-6)
 
 
+def test_z_scores_follow_their_running_mean_and_deviation() -> None:
+    """decay 0.5: after 0 and 2 the mean is 1 and the variance 1; after 4 as well 2.5 and 2.75."""
+    gate = TemporalGate(weights=(1.0, 0.0, 0.0), bias=-2.0, decay=0.5)
+    for error in (0.0, 2.0, 4.0):
+        last = gate(np.array([[error, 0.0, 0.0]]))
+    z = (4.0 - 2.5) / math.sqrt(2.75)
+    assert last[0] == pytest.approx(1 / (1 + math.exp(2.0 - z)), rel=1e-6)
+
+
+def test_the_bias_moves_by_its_rate_towards_the_target_share() -> None:
+    """One of four moments passes where one in ten may: b falls by 4 * 0.02 * (0.25 - 0.1)."""
+    gate = TemporalGate(weights=(10.0, 0.0, 0.0), bias=-2.0, target_rate=0.1, bias_rate=0.02)
+    moments = np.array([[0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0], [4.0, 0.0, 0.0]])
+    assert (gate(moments) >= 0.5).sum() == 1
+    assert gate.bias == pytest.approx(-2.0 - 0.08 * 0.15)
+    shut = TemporalGate(weights=(0.0, 0.0, 0.0), bias=-2.0, target_rate=0.1, bias_rate=0.02)
+    shut(moments)
+    assert shut.bias == pytest.approx(-2.0 + 0.08 * 0.1)
+
+
 def test_the_gate_closes_and_opens() -> None:
     """Non-negative features alone, without bias and z-scores, could never go below one half."""
     gate = _settled(TemporalGate())

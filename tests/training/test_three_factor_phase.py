@@ -136,6 +136,8 @@ def test_noradrenaline_cashes_in_ltp_and_serotonin_ltd(make_world):
         potentiate, depress = module._modulators(5.0 - 0.08 * n, rule, batch)
     assert potentiate == 0.0
     assert depress > 0.1
+    assert 0.98 < module._tape(rule).trace_decay < 0.98**0.6  # rewarded for long: patient
+    assert module._tape(module.configure_optimizers()).trace_decay == 0.98
 
 
 def module_batches(module):
