@@ -19,7 +19,7 @@ from t4dm.spiking.surrogate import surrogate as surrogate_named
 
 NEURONS = ("lif", "gelu")
 LOG_FACTORS = (-10.0, 10.0)
-HALVINGS = 24
+HALVINGS = 16
 TOLERANCE = 0.2
 
 
@@ -128,19 +128,20 @@ class Neurons(nn.Module):
     def calibrate(
         self, current: Tensor, state: LIFState, context: Context, name: str = "a layer of neurons"
     ) -> float:
-        """Centre each neuron's current, scale it to a mean size of 1, and find by bisection the one factor
-        at which the layer fires at its target.
+        """Centre each neuron's current, and find by bisection the gain at which that neuron fires at the
+        target.
 
-        One data pass (LSUV, Mishkin & Matas 2016; centre and scale of each unit as in Salimans & Kingma
-        2016). Each neuron is centred and scaled by itself because a stream with a few huge channels would
-        otherwise fire in these alone; by a median, because a few huge tokens must not decide where it lies.
+        One data pass (in the manner of LSUV, Mishkin & Matas 2016, with a centre and a size for each unit,
+        Salimans & Kingma 2016). Each neuron by itself, because in a stream with a few huge channels one
+        factor for all would let these alone fire; about the median, because a few huge tokens must not
+        decide where it lies. Neurons that no gain brings to the target take the middle gain of the others.
         The twin takes the gains that make LIF neurons fire at the target.
 
         Returns:
-            The rate reached. The centre and the gains are changed only where it is.
+            The mean rate reached. The centres and the gains are changed only where it is near the target.
 
         Raises:
-            CalibrationError: no gain comes within 20 % of the target, as when the current is constant.
+            CalibrationError: it misses the target by more than 20 %, as when the current is constant.
         """
         valid = (current if context.mask is None else current[context.mask]).flatten(0, -2).float()
         centre = valid.median(dim=0).values
@@ -148,22 +149,27 @@ class Neurons(nn.Module):
         base = torch.where(size > 0.0, -size.log(), self.log_gain)
         params = LIFParams(self.leak(), self.threshold, self.surrogate)
 
-        def rate(factor: float) -> float:
+        def rates(factor: Tensor) -> Tensor:
             gain = (base + factor).exp()
-            spikes = lif_trajectory(
+            fired = lif_trajectory(
                 current - centre, state, params, gain=gain, reset=context.reset, mask=context.mask
-            ).spikes
-            return float(mean_rate(spikes, context).mean())
+            )
+            return mean_rate(fired.spikes, context)
 
-        low, high = LOG_FACTORS
+        # rates are whole numbers of spikes over the tokens: the nearest one will do
+        enough = self.target_rate - 0.5 / len(valid)
+        low, high = (torch.full_like(base, bound) for bound in LOG_FACTORS)
         for _ in range(HALVINGS):
             middle = 0.5 * (low + high)
-            low, high = (middle, high) if rate(middle) < self.target_rate else (low, middle)
-        reached = rate(high)
+            below = rates(middle) < enough
+            low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+        found = high < LOG_FACTORS[1]
+        factor = torch.where(found, high, high[found].median() if bool(found.any()) else 0.0)
+        reached = float(rates(factor).mean())
         if not abs(reached - self.target_rate) <= TOLERANCE * self.target_rate:
             raise CalibrationError(name, reached, self.target_rate)
         self.centre.copy_(centre)
-        self.log_gain.copy_(base + high)
+        self.log_gain.copy_(base + factor)
         return reached
 
 
