@@ -12,6 +12,7 @@ from torch.nn import functional as F
 from t4dm.plasticity.traces import linear_scan
 from t4dm.spiking.capsules import CapsuleRouting
 from t4dm.spiking.context import Context, shift
+from t4dm.spiking.linear_attention import widened
 from t4dm.spiking.neuron import Neurons
 from t4dm.spiking.state import ApicalState, LIFState
 
@@ -94,7 +95,7 @@ class ApicalGate(nn.Module):
         routed, coefficients = self.capsules(y, predicted)
         if context.recorder is not None:
             context.recorder.keep(f"{name}.capsules", coefficients)
-        error = (b - predicted).square().mean(dim=-1)
+        error = (widened(b) - widened(predicted)).square().mean(dim=-1)
         return ApicalOutput(
             self.out(routed),
             ApicalState(LIFState(fired.state.u), ca, last),

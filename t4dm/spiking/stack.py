@@ -12,6 +12,7 @@ from t4dm.plasticity.tape import Synapse
 from t4dm.spiking import attention_backends, lif_backends
 from t4dm.spiking.block import CorticalBlock
 from t4dm.spiking.context import Context, make_context, token_clock
+from t4dm.spiking.linear_attention import widened
 from t4dm.spiking.neuromodulators import BASELINE, BY_LAYER, Injection, Neuromod
 from t4dm.spiking.oscillators import Oscillators, oscillator_signal
 from t4dm.spiking.recorder import SpikeRecorder
@@ -108,7 +109,7 @@ class CorticalStack(nn.Module):
         """Run a window of tokens.
 
         Args:
-            h: `[B, T, D]`.
+            h: `[B, T, D]`; half precision is taken up in fp32, as the stream and every state stay there.
             state: what the stack carries from the window before; zeros when None.
             recall: recalled vectors or token states `[B, M, D]`.
             recall_mask: bool `[B, T, M]`, which of them each token may read.
@@ -122,6 +123,7 @@ class CorticalStack(nn.Module):
         Returns:
             The stream, the state after the last token, the reductions.
         """
+        h, recall = widened(h), None if recall is None else widened(recall)
         if state is None:
             state = self.init_state(h.shape[0], h.device)
         mask, reset, state = _simplify(mask, reset, state)
@@ -200,6 +202,7 @@ class CorticalStack(nn.Module):
         Raises:
             CalibrationError: a layer cannot reach its target; those before it are calibrated by then.
         """
+        h, recall = widened(h), None if recall is None else widened(recall)
         state = self.init_state(h.shape[0], h.device)
         context, clock = self._context(h, state, BASELINE, None, mask, reset, None, calibrate=True)
         return self._run(h, state, context, clock, recall, recall_mask, False).aux.stage_rate
