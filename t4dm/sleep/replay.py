@@ -85,7 +85,7 @@ class Replay:
         stdp: the rule.
         dt: length of a token in replay, ms.
         oscillators: rhythms of sleep, with `token_seconds` of `dt`. Spikes count in delta's up states alone,
-            to which replay is bound (Battaglia, Sutherland & McNaughton 2004). None replays without rhythms.
+            to which replay is bound (Battaglia, Sutherland & McNaughton 2004). None binds it to nothing.
     """
 
     def __init__(

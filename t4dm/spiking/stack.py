@@ -42,6 +42,7 @@ class CorticalStack(nn.Module):
         attention_mode: back-end of spike attention, see `stdp_attention`.
         chunk: tokens per matrix product.
         injection: which layers each neuromodulator reaches, and how strongly each block takes it up.
+        oscillators: rhythms of every pass that names none of its own; None has none.
 
     Raises:
         StackShapeError, UnknownNeuronError, UnknownSurrogateError: see the message.
@@ -67,10 +68,12 @@ class CorticalStack(nn.Module):
         attention_mode: str = "auto",
         chunk: int = 64,
         injection: Injection = BY_LAYER,
+        oscillators: Oscillators | None = None,
     ) -> None:
         super().__init__()
         self.width = width
         self.injection = injection
+        self.oscillators = oscillators
         self.neuron = neuron
         self.blocks = nn.ModuleList(
             CorticalBlock(
@@ -114,7 +117,7 @@ class CorticalStack(nn.Module):
             recall: recalled vectors or token states `[B, M, D]`.
             recall_mask: bool `[B, T, M]`, which of them each token may read.
             modulators: levels of DA, NE, ACh, 5-HT; 0.5 is an exact no-op.
-            oscillators: rhythms; None, or amplitudes of 0, change nothing.
+            oscillators: rhythms; the stack's own when None. Amplitudes of 0 change nothing.
             mask: bool `[B, T]`, False on padding: all state is frozen there.
             reset: bool `[B, T]`, True at the first token of a document: all state is zeroed before it.
             recorder: collects spikes and membranes.
@@ -127,7 +130,8 @@ class CorticalStack(nn.Module):
         if state is None:
             state = self.init_state(h.shape[0], h.device)
         mask, reset, state = _simplify(mask, reset, state)
-        context, clock = self._context(h, state, modulators, oscillators, mask, reset, recorder)
+        rhythms = self.oscillators if oscillators is None else oscillators
+        context, clock = self._context(h, state, modulators, rhythms, mask, reset, recorder)
         return self._run(h, state, context, clock, recall, recall_mask, local)
 
     def _context(

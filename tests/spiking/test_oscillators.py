@@ -139,3 +139,18 @@ def test_phases_start_anew_with_every_document() -> None:
         torch.testing.assert_close(both[:, 5:], second, atol=1e-5, rtol=1e-5)
         late = stack(h[:, 5:], stack.init_state(1)._replace(clock=torch.full((1,), 5.0)), oscillators=rhythm)
     assert float((late.h - second).abs().max()) > 1e-3
+
+
+def test_a_stack_with_rhythms_of_its_own_runs_by_them_unless_told_otherwise() -> None:
+    rhythm = Oscillators(theta=0.1, gamma=0.05)
+    h = torch.randn(2, 12, 32, generator=torch.Generator().manual_seed(1))
+    outs = []
+    for own in (None, rhythm):
+        torch.manual_seed(0)
+        stack = CorticalStack(width=32, blocks=1, heads=2, capsules=4, oscillators=own)
+        with torch.no_grad():
+            outs.append([stack(h, oscillators=given).h for given in (None, rhythm, SILENT)])
+    plain, with_own = outs
+    assert torch.equal(with_own[0], plain[1])
+    assert torch.equal(with_own[2], plain[0])
+    assert not torch.equal(plain[0], plain[1])
