@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 
 from t4dm.viz import svg
 from t4dm.viz.heat import scale_bar, shades
-from t4dm.viz.raster import WIDTH, printable
+from t4dm.viz.raster import WIDTH, printable, token_px
 from t4dm.viz.text import number
 
 MORE, LESS = "s-memory", "s-after_night"
 SIDE, TOP, WORDS = 340.0, 26.0, 86.0
-LABEL_PX = 10.5
+LABEL_PX, LONGEST = 10.5, 7
 PIXEL = 1.5  # the smallest cell that is drawn
 HEADS_LEFT, HEAD_GAP = 580.0, 24.0
 
@@ -39,7 +39,7 @@ def attention_map(weights: NDArray[Any], tokens: Sequence[str], *, name: str) ->
     parts.append(svg.label(WORDS, TOP - 8, "mean over the heads", class_="small"))
     parts += _words(tokens, len(mean))
     parts += _scale(mean)
-    longest = max((svg.text_width(printable(token), 10.0) for token in tokens), default=0.0)
+    longest = max((token_px(_word(token)) for token in tokens), default=0.0)
     bottom = TOP + SIDE + longest + 26
     parts.append(svg.label(WORDS + SIDE / 2, bottom, "Token that is read", class_="title", anchor="middle"))
     parts.append(
@@ -108,12 +108,18 @@ def _words(tokens: Sequence[str], count: int) -> list[str]:
     every = max(1, -(-round(LABEL_PX * count) // round(SIDE)))
     parts = []
     for index in range(0, count, every):
-        text, at = printable(tokens[index]), (index + 0.5) * each
+        text, at = _word(tokens[index]), (index + 0.5) * each
         parts.append(svg.label(WORDS - 5, TOP + at + 3.5, text, class_="token", anchor="end"))
         parts.append(
             svg.label(WORDS + at + 3, TOP + SIDE + 6, text, class_="token", anchor="end", rotate=-90.0)
         )
     return parts
+
+
+def _word(token: str) -> str:
+    """A token's text, cut to what the margin holds."""
+    text = printable(token)
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}\u2026"
 
 
 def _scale(mean: NDArray[Any]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -41,6 +42,12 @@ def printable(token: str) -> str:
 def legible(text: str) -> str:
     """The text with pictures for control characters, which a page must not hold."""
     return text.translate(CONTROLS)
+
+
+def token_px(text: str) -> float:
+    """An upper estimate of a token's length in pixels at its 10 px, where `svg.text_width` is a mean."""
+    broad = sum(mark in "mwMW@%\u2026" or unicodedata.east_asian_width(mark) in "WF" for mark in text)
+    return 10.0 * broad + 5.6 * (len(text) - broad)
 
 
 def column_width(count: int) -> float:
@@ -110,7 +117,7 @@ def token_axis(
         text = printable(tokens[index]) if index < len(tokens) else str(index)
         parts.append(svg.segment(x, y, x, y + 3, class_="axis"))
         parts.append(svg.label(x + 3, y + 8, text, class_="token", anchor="end", rotate=-90.0))
-    deep = 26.0 + svg.text_width("m" * max((len(printable(t)) for t in tokens), default=2), 10.0)
+    deep = 26.0 + max((token_px(printable(token)) for token in tokens), default=11.0)
     middle = max(LEFT + count * column / 2, LEFT + svg.text_width(title) / 2)
     parts.append(svg.label(middle, y + deep, title, class_="title", anchor="middle"))
     return parts, y + deep + 8

@@ -7,7 +7,6 @@ import re
 from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
-from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -23,61 +22,8 @@ from t4dm.viz.png import opacity_png
 from t4dm.viz.raster import WIDTH
 from t4dm.viz.traces import TraceRow, trace_rows
 
-WORDS = ["The", "color", "of", "Ann", "is", "red", ".", "Bob", "lives", "in", "Oslo"]
 FIGURES = 9
 StudyMaker = Callable[..., Path]
-
-
-@pytest.fixture
-def make_study(tmp_path: Path) -> StudyMaker:
-    """`make_study(tokens, blocks=2, width=12, without=("attention",))` writes a study's folder."""
-
-    def make(
-        tokens: list[str] = WORDS,
-        *,
-        blocks: int = 2,
-        width: int = 12,
-        heads: int = 2,
-        without: tuple[str, ...] = (),
-        text: str | None = None,
-    ) -> Path:
-        arrays: dict[str, Any] = {
-            "tokens": np.array(tokens, dtype=np.str_),
-            "blocks": np.arange(blocks),
-            "target_rate": np.float64(0.05),
-            "dropped": np.array([f"block0.{name}" for name in without], dtype=np.str_),
-        }
-        for block in range(blocks):
-            made = block_arrays(np.random.default_rng(block), len(tokens), width, heads)
-            arrays |= {f"block{block}.{name}": array for name, array in made.items() if name not in without}
-        folder = tmp_path / f"study{len(list(tmp_path.iterdir()))}"
-        folder.mkdir()
-        np.savez(folder / "inside.npz", **arrays)
-        text = "".join(tokens) if text is None else text
-        run = {
-            "command": ["t4dm", "study", "block", text, "--seed", "7"],
-            "seed": 7,
-            "versions": {"torch": "2.13.0"},
-        }
-        run |= {"git": {"sha": "3f1c2d9", "dirty": True}, "started": "2026-03-01T12:00:00", "seconds": 1.25}
-        (folder / "run.json").write_text(json.dumps(run), encoding="utf-8")
-        told = {"text": text, "model": "the shipped tiny backbone with a fresh stack", "trained": False}
-        (folder / "study.json").write_text(json.dumps(told), encoding="utf-8")
-        return folder
-
-    return make
-
-
-def block_arrays(rng: np.random.Generator, steps: int, width: int, heads: int) -> dict[str, np.ndarray]:
-    arrays: dict[str, np.ndarray] = {}
-    for stage in ("integrate", "qk", "apical", "out"):
-        membrane = rng.normal(0.2, 0.6, (steps, width)).astype(np.float32)
-        arrays |= {stage: (membrane >= 1).astype(np.uint8), f"{stage}.membrane": membrane}
-    arrays |= {name: rng.random((steps, width), dtype=np.float32) for name in ("gate", "opening", "calcium")}
-    causal = np.tril(rng.normal(size=(heads, steps, steps))).astype(np.float32)
-    arrays |= {"attention": causal.transpose(1, 0, 2), "capsules": np.full((steps, 4), 0.25, np.float32)}
-    arrays |= {name: rng.random(steps, dtype=np.float32) for name in ("prediction_error", "goodness")}
-    return arrays | {"rate": arrays["out"].mean(axis=0).astype(np.float32)}
 
 
 def written(folder: Path) -> str:

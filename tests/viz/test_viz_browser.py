@@ -12,9 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from t4dm.viz.block_page import write_block_page
 from t4dm.viz.report import write_report
 
 RunMaker = Callable[..., Path]
+StudyMaker = Callable[..., Path]
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
 CHROMIUM = next((path for name in NAMES if (path := shutil.which(name))), None)
 FLAGS = (
@@ -61,19 +63,21 @@ def chromium(tmp_path: Path, page: Path, *options: str) -> subprocess.CompletedP
     return done
 
 
-@pytest.mark.parametrize("width", [1200, 700])
-def test_every_picture_is_drawn_and_fits(make_run: RunMaker, tmp_path: Path, width: int) -> None:
-    report = write_report(make_run())
-    probed = tmp_path / "probed.html"
-    probed.write_text(
-        report.read_text(encoding="utf-8").replace("</body>", f"{PROBE}</body>"), encoding="utf-8"
-    )
-    dom = chromium(tmp_path, probed, f"--window-size={width},900", "--dump-dom").stdout
-    for panel in ("recall", "learning", "spikes", "writing", "kappa", "nights", "store", "run", "config"):
-        assert f'<section class="panel" id="{panel}">' in dom
+def probed(tmp_path: Path, page: Path, width: int) -> tuple[str, str]:
+    """The page as the browser has it, and what PROBE measured on it."""
+    copy = tmp_path / "probed.html"
+    copy.write_text(page.read_text(encoding="utf-8").replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
+    dom = chromium(tmp_path, copy, f"--window-size={width},900", "--dump-dom").stdout
     found = re.search(r'data-probe="(.*?)"', dom)
     assert found is not None
-    probe = found[1].replace("&quot;", '"')
+    return dom, found[1].replace("&quot;", '"')
+
+
+@pytest.mark.parametrize("width", [1200, 700])
+def test_every_picture_is_drawn_and_fits(make_run: RunMaker, tmp_path: Path, width: int) -> None:
+    dom, probe = probed(tmp_path, write_report(make_run()), width)
+    for panel in ("recall", "learning", "spikes", "writing", "kappa", "nights", "store", "run", "config"):
+        assert f'<section class="panel" id="{panel}">' in dom
     boxes = re.findall(r"\[(\d+),(\d+),(\d+),\[(.*?)\]\]", probe)
     assert len(boxes) == 14
     for box_width, box_height, marks, outside in boxes:
@@ -109,3 +113,45 @@ def test_a_page_of_an_interrupted_run_opens_without_complaint(make_run: RunMaker
     )
     dom = chromium(tmp_path, write_report(folder), "--dump-dom").stdout
     assert dom.count('class="missing"') >= 9
+
+
+@pytest.mark.parametrize(("width", "tokens"), [(1200, 40), (700, 40), (1200, 300), (1200, 1)])
+def test_every_picture_of_a_study_is_drawn_and_fits(
+    make_study: StudyMaker, tmp_path: Path, width: int, tokens: int
+) -> None:
+    words = [f" {'w' * (1 + index % 11)}" for index in range(tokens)]
+    words[0] = "\u65e5\u672c\u8a9e" * 5
+    dom, probe = probed(tmp_path, write_block_page(make_study(words)), width)
+    boxes = re.findall(r"\[(\d+),(\d+),(\d+),\[(.*?)\]\]", probe)
+    assert len(boxes) == 18
+    for box_width, box_height, marks, outside in boxes:
+        assert int(box_width) > 200
+        assert int(box_height) > 100
+        assert int(marks) >= 4
+        assert outside == ""
+    assert '"wide":false' in probe
+    assert dom.count("<mask") >= 8
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_heat_map_is_painted_in_the_colours_of_its_block(
+    make_study: StudyMaker, tmp_path: Path, scheme: str
+) -> None:
+    """Only painting shows whether a mask works: here one token of one channel is at its darkest."""
+    folder = make_study([" a", " b"], blocks=1)
+    with np.load(folder / "inside.npz") as archive:
+        arrays = dict(archive)
+    arrays["block0.gate"] = np.array([[0.0, 0.0], [1.0, 0.0]], dtype=np.float32)
+    np.savez(folder / "inside.npz", **arrays)
+    picture = tmp_path / "page.png"
+    setting = f"--blink-settings=preferredColorScheme={0 if scheme == 'dark' else 1}"
+    chromium(
+        tmp_path, write_block_page(folder), "--window-size=1200,1600", setting, f"--screenshot={picture}"
+    )
+    with Image.open(picture) as opened:
+        pixels = np.asarray(opened.convert("RGB"))
+    darkest = (0x3B, 0x2A, 0x6E) if scheme == "light" else (0xB9, 0xA5, 0xF0)
+    painted = (np.abs(pixels.astype(int) - np.array(darkest)) <= 2).all(axis=2)
+    # 60 pixels of one token by half the height of two channels: a full patch, not a line
+    rows = painted[:, 131 + 60 : 131 + 120].mean(axis=1) > 0.95
+    assert 25 <= int(rows.sum()) <= 80
