@@ -14,7 +14,7 @@ from t4dm.spiking.oscillators import Oscillators
 from t4dm.spiking.stack import CorticalStack
 from t4dm.spiking.state import StackOutput
 
-BATCH, STEPS, WIDTH = 2, 13, 32
+BATCH, STEPS, WIDTH = 2, 15, 32  # chunks of 4: the last token has company in its chunk
 
 
 def noise(*shape: int, seed: int = 1) -> Tensor:
