@@ -12,6 +12,7 @@ and dL/dI = g_h.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -21,7 +22,7 @@ from torch.autograd.function import once_differentiable
 from t4dm.plasticity.traces import step_decay
 from t4dm.spiking.lif_params import Drive, LIFParams, LIFTrajectory
 from t4dm.spiking.state import LIFState
-from t4dm.spiking.surrogate import heaviside
+from t4dm.spiking.surrogate import ATAN, Surrogate, heaviside
 
 PIECE = 1 << 17  # floats of a temporary in the backward: half a megabyte, within a core's cache
 
@@ -78,8 +79,9 @@ def _integrate(drive: Drive, params: LIFParams) -> tuple[Tensor, Tensor, Tensor]
     levels = None if theta is None else theta.expand_as(current).unbind(1)
     keep = None if mask is None else mask.to(current.dtype).unsqueeze(-1).unbind(1)
     binary = params.surrogate.spike is heaviside
+    bar = torch.full_like(u, params.threshold)  # comparing with a tensor takes half the time of a number
     for t in range(steps):
-        level: Any = params.threshold if levels is None else levels[t]
+        level: Any = bar if levels is None else levels[t]
         torch.addcmul(ins[t], a[t], u, out=hs[t])
         if binary:
             torch.ge(hs[t], level, out=ss[t])
@@ -109,6 +111,14 @@ def _above(h: Tensor, level: Tensor | None, part: slice, params: LIFParams) -> T
     return h[:, part] - (params.threshold if level is None else level[:, part])
 
 
+def _weigh(grad: Tensor, above: Tensor, surrogate: Surrogate, *, out: Tensor) -> None:
+    """grad * psi(above); overwrites `above`. ATan's reciprocal and the product are one division."""
+    if surrogate is ATAN:
+        torch.div(grad, above.mul_(math.pi).square_().add_(1.0), out=out)
+    else:
+        torch.mul(grad, surrogate.derivative(above), out=out)
+
+
 def _membrane_grad(
     h: Tensor,
     level: Tensor | None,
@@ -124,18 +134,19 @@ def _membrane_grad(
     grads = total.unbind(1)
     a = decay.unbind(1) if decay.dim() == 3 else (decay,) * (last + 1)
     for part in reversed(_pieces(h)):
-        piece = total[:, part]
-        psi = params.surrogate.derivative(_above(h, level, part, params))
-        psi = _on_valid(psi, None if mask is None else mask[:, part])
+        piece, above, through = total[:, part], _above(h, level, part, params), None
+        valid = None if mask is None else mask[:, part]
+        if not params.detach_reset:
+            psi = _on_valid(params.surrogate.derivative(above), valid)
+            through = (1.0 - (params.threshold if level is None else level[:, part]) * psi).unbind(1)
         if gs is None:
             piece.zero_()
         else:
-            torch.mul(gs[:, part], psi, out=piece)
+            _weigh(gs[:, part], above, params.surrogate, out=piece)
+            if valid is not None:
+                piece.mul_(valid.unsqueeze(-1))
         if gh is not None:
             piece.add_(gh[:, part])
-        through = None
-        if not params.detach_reset:
-            through = (1.0 - (params.threshold if level is None else level[:, part]) * psi).unbind(1)
         for t in range(part.stop - 1, part.start - 1, -1):
             kept = None if through is None else through[t - part.start]
             if t < last:
