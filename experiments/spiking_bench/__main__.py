@@ -38,6 +38,7 @@ GROUPS: Final = {
 BY_THREADS: Final = ("lif", "attention", "rwkv", "block", "stack")  # the others take the first number only
 PACKAGES: Final = ("torch", "numpy", "spikingjelly", "snntorch", "norse", "fla-core", "triton")
 _DEFAULTS: Final = {"rounds": 5, "calls": 20, "budget": 0.5, "threads": "1,2", "sizes": "full"}
+_QUIET: Final = {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR"}  # the profiler talks to stderr
 _THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -144,7 +145,7 @@ def measured(step: Step, options: argparse.Namespace) -> bool:
     command = [sys.executable, "-W", "ignore", "-m", "experiments.spiking_bench", "--child", step.name]
     for option in (*_DEFAULTS, "work", "docs"):
         command += [f"--{option}", str(getattr(options, option))]
-    environment = {**os.environ, **dict.fromkeys(_THREADS, str(step.threads))}
+    environment = {**os.environ, **_QUIET, **dict.fromkeys(_THREADS, str(step.threads))}
     done = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
     print(f"{time.perf_counter() - begin:.0f} s", flush=True)
     return done
