@@ -51,6 +51,12 @@ def test_a_document_starts_a_cycle_and_padding_stops_the_clock() -> None:
     assert counted.state.clock.tolist() == [2.0]
 
 
+def test_a_document_that_starts_within_the_first_cycle_starts_it_anew() -> None:
+    reset = torch.tensor([[0, 1, 0, 0]]).bool()
+    counted = first_spikes(train("1110"), None, context=make_context(reset=reset), cycle=3.0)
+    assert lines(counted.spikes) == ["1100"]
+
+
 @pytest.mark.parametrize("pieces", [[1] * 30, [4, 1, 25], [11, 19]])
 def test_counting_in_pieces_is_counting_in_one_window(pieces: list[int]) -> None:
     random = torch.Generator().manual_seed(0)

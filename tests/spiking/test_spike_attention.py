@@ -116,6 +116,19 @@ def test_a_silent_channel_feels_what_it_would_add_to_the_normaliser() -> None:
     assert slope.flatten().tolist() == pytest.approx([0.75, 0.75], rel=1e-12)
 
 
+@pytest.mark.parametrize("mode", ["chunk", "recurrent", "quadratic"])
+def test_half_precision_and_autocast_stay_out_of_the_fast_weights(mode: str) -> None:
+    q, k, v = (x.float() for x in sample(2, 40))
+    w, first = STDPWindow(*(x.float() for x in window(2, 3))), FastWeights(*(x.float() for x in start(2)))
+    half = v.bfloat16()
+    out, fast = stdp_attention(q, k, half.float(), first, w, mode=mode)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed, after = stdp_attention(q.bfloat16(), k.bfloat16(), half, first, w, mode=mode)
+    assert (mixed.dtype, after.S.dtype, after.z.dtype) == (torch.bfloat16, torch.float32, torch.float32)
+    assert torch.equal(mixed, out.bfloat16())
+    assert all(torch.equal(one, other) for one, other in zip(fast, after, strict=True))
+
+
 def stage(**settings: object) -> SpikeAttention:
     torch.manual_seed(0)
     neurons = Neurons(width=16, gain=1.8, target_rate=0.15, neuron="lif", surrogate="atan")
