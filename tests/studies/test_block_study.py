@@ -73,6 +73,18 @@ def test_the_model_is_left_as_it_was(model: MemoryLM) -> None:
     assert not model.stack._forward_pre_hooks
 
 
+def test_a_model_in_training_is_read_without_its_dropout(model: MemoryLM) -> None:
+    attention = model.backbone.decoder.layers[0].self_attn
+    attention.attention_dropout = 0.5
+    model.train()
+    try:
+        one, other = (look_inside(model, TEXT, blocks=[0]).arrays["block0.gate"] for _ in range(2))
+        assert np.array_equal(one, other)
+    finally:
+        attention.attention_dropout = 0.0
+        model.eval()
+
+
 def test_the_hook_goes_when_the_forward_pass_fails(model: MemoryLM) -> None:
     assert model.stack is not None
     with pytest.raises(RuntimeError), recording(model.stack, None):  # type: ignore[arg-type]

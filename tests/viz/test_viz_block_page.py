@@ -181,6 +181,15 @@ def test_the_scale_beside_a_heat_map_names_its_ends() -> None:
     assert flat.count(">0.5</text>") == 1
 
 
+def test_every_spike_of_a_shown_membrane_is_a_dot_and_a_fall(make_study: StudyMaker) -> None:
+    pictures = drawings(written(make_study()))
+    (picture,) = [p for p in pictures if p.get("aria-label", "").startswith("Block 0: membranes")]
+    lines = [part.get("d", "") for part in picture.iter("path")]
+    spikes = sum(1 for _ in picture.iter("circle"))
+    assert spikes > 0
+    assert sum(len(line.split()) // 2 for line in lines) == len(lines) * 11 + spikes
+
+
 def test_the_busiest_the_median_the_quietest_and_the_nearest_silent_neuron_are_shown() -> None:
     spikes = np.zeros((6, 6), dtype=np.uint8)
     for neuron, count in enumerate((2, 5, 1, 0, 0, 3)):
