@@ -49,7 +49,7 @@ def rwkv6(
         backend: `"auto"`, `"torch_chunk"`, `"torch_recurrent"` (one token at a time, the reference) or
             `"fla"`; see `explain_attention_backends`.
         context: padding freezes the state, a document start zeroes it.
-        chunk: tokens per matrix product, at most 128.
+        chunk: tokens per matrix product, at most 64.
 
     Returns:
         o `[B, T, H, V]` in v's dtype and the state after the last token.

@@ -56,7 +56,7 @@ def stdp_attention(
         depression: factor on A-, same shape.
         epsilon: floor of the normaliser. A silent query has normaliser epsilon, so 1/epsilon bounds its
             gradient.
-        chunk: tokens per matrix product, at most 128.
+        chunk: tokens per matrix product, at most 64.
 
     Returns:
         Output `[B, T, H, V]` and the fast weights after the last token.
