@@ -35,7 +35,7 @@ GROUPS: Final = {
     "stream": stacks.stream,
     "stages": stages.stages,
 }
-BY_THREADS: Final = ("lif", "attention", "rwkv", "block", "stack")  # the others take the first number only
+BY_THREADS: Final = ("lif", "block", "stack")  # the others take the first number only
 PACKAGES: Final = ("torch", "numpy", "spikingjelly", "snntorch", "norse", "fla-core", "triton")
 _DEFAULTS: Final = {"rounds": 5, "calls": 20, "budget": 0.5, "threads": "1,2", "sizes": "full"}
 _QUIET: Final = {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR"}  # the profiler talks to stderr
