@@ -85,7 +85,7 @@ def test_calibration_counts_the_valid_tokens_alone() -> None:
     assert float(mean_rate(out.spikes, context).mean()) == pytest.approx(reached, abs=0.002)
 
 
-@pytest.mark.parametrize("scale", [1e-3, 0.1, 1.0, 30.0, 1e3])
+@pytest.mark.parametrize("scale", [1e-6, 1e-3, 1.0, 30.0, 1e3, 1e6])
 def test_calibration_reaches_its_target_whatever_the_size_of_the_current(scale: float) -> None:
     torch.manual_seed(0)
     neurons, rest = Neurons(width=WIDTH), LIFState(torch.zeros(2, WIDTH))

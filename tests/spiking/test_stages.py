@@ -86,6 +86,21 @@ def test_the_prediction_error_is_the_mean_squared_miss_of_the_basal_drive() -> N
     torch.testing.assert_close(out.prediction_error, gate.basal(x).square().mean(-1))
 
 
+def test_the_prediction_of_a_token_comes_from_the_tokens_before_it() -> None:
+    gate, state = apical()
+    with torch.no_grad():
+        gate.neurons.log_gain.fill_(1.0)
+    x = torch.randn(1, 5, 8)
+    changed = x.clone()
+    changed[:, 4] += torch.randn(1, 8)
+    said: list[Tensor] = []
+    gate.predict_up.register_forward_hook(lambda module, args, out: said.append(out.detach()))
+    one, other = (gate(each, None, state, PLAIN, "a") for each in (x, changed))
+    assert torch.equal(said[0], said[1])
+    assert float(said[0][:, 4].abs().min()) > 0.0
+    assert not torch.equal(one.prediction_error[:, 4], other.prediction_error[:, 4])
+
+
 def test_the_prediction_of_a_repeated_drive_can_be_learned() -> None:
     gate, state = apical()
     x = torch.randn(1, 1, 8).expand(1, 30, 8)
