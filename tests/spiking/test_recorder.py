@@ -43,9 +43,10 @@ def attention_stage(stack: CorticalStack) -> SpikeAttention:
 
 
 @pytest.mark.parametrize("steps", [1, 9, 33])
-@pytest.mark.parametrize("kind", ["plain", "mask", "mask and reset", "modulated"])
+@pytest.mark.parametrize("kind", ["plain", "mask", "mask and reset", "modulated", "first spikes"])
 def test_weights_times_values_are_the_output_of_the_stage(steps: int, kind: str) -> None:
     stage, context = attention_stage(make_stack()), places(3, steps, kind)
+    stage.first_spike = kind == "first spikes"
     recorder = SpikeRecorder(inner=True, rows=2)
     state = make_stack().init_state(3).blocks[0].attn
     x = 3.0 * stream_of(3, steps)
