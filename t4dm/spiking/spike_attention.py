@@ -84,17 +84,18 @@ class SpikeAttention(nn.Module):
         """Output `[B, T, D]`, state, and the spikes of [q; k] `[B, T, 2*qk]`."""
         batch, steps, _ = x.shape
         fired = self.neurons(self.qk(x), state.lif, context, f"{name}.qk")
-        spikes, v, first = fired.spikes, self.value(x), state.first
+        spikes, v, first, timing = fired.spikes, self.value(x), state.first, None
         if self.first_spike:
-            counted = first_spikes(spikes, state.first or None, context=context)
-            spikes, v, first = counted.spikes, v * counted.weight, counted.state
+            spikes, timing, first = first_spikes(spikes, state.first or None, context=context)
+            v = v * timing
         q, k = spikes.view(batch, steps, 2, self.heads, -1).unbind(2)
         v = v.view(batch, steps, self.heads, -1)
         effect, signal = context.effects, context.signal
         write = _product(effect.write, None if signal is None else signal.encode)
         before = FastWeights(state.S, state.z, state.ybar)
         if context.recorder is not None:
-            self._record_weights(q, k, before, context, context.recorder, write, f"{name}.attention")
+            factor = _product(write, timing)
+            self._record_weights(q, k, before, context, context.recorder, factor, f"{name}.attention")
         out, fast = stdp_attention(
             q,
             k,
