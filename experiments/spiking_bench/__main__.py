@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         print(f"{step.name} failed: its rows are missing; run it again with --only {step.group}")
     files = [result_file(step, options) for step in every(options)]
     stored = [json.loads(file.read_text()) for file in files if file.exists()]
-    report.write(stored, options.docs)
+    report.write(stored, docs_of(options))
     return 1 if failed else 0
 
 
@@ -98,7 +98,9 @@ def parser() -> argparse.ArgumentParser:
     reader.add_argument(
         "--work", type=Path, default=ROOT / "outputs" / "spiking_bench", help="where results go"
     )
-    reader.add_argument("--docs", type=Path, default=ROOT / "docs", help="where the report goes")
+    reader.add_argument(
+        "--docs", type=Path, help="where the report goes; docs/, and beside the results if tiny"
+    )
     reader.add_argument("--again", action="store_true", help="measure also what is stored")
     reader.add_argument("--report", action="store_true", help="only write the report from what is stored")
     reader.add_argument("--child", default="", help=argparse.SUPPRESS)
@@ -143,7 +145,7 @@ def measured(step: Step, options: argparse.Namespace) -> bool:
     begin = time.perf_counter()
     print(f"{step.name} ...", end=" ", flush=True)
     command = [sys.executable, "-W", "ignore", "-m", "experiments.spiking_bench", "--child", step.name]
-    for option in (*_DEFAULTS, "work", "docs"):
+    for option in (*_DEFAULTS, "work"):
         command += [f"--{option}", str(getattr(options, option))]
     environment = {**os.environ, **_QUIET, **dict.fromkeys(_THREADS, str(step.threads))}
     done = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
@@ -198,6 +200,12 @@ def repeat(options: argparse.Namespace, group: str) -> str:
     """The command that measures a group like this again."""
     changed = [f"--{key} {value}" for key in _DEFAULTS if (value := getattr(options, key)) != _DEFAULTS[key]]
     return f"make bench ARGS='{' '.join([f'--only {group} --again', *changed])}'"
+
+
+def docs_of(options: argparse.Namespace) -> Path:
+    """Only full sizes are published unasked."""
+    published: Path = ROOT / "docs" if options.sizes == "full" else options.work / "docs"
+    return options.docs or published
 
 
 def result_file(step: Step, options: argparse.Namespace) -> Path:

@@ -63,7 +63,7 @@ class _LIFScan(torch.autograd.Function):
         grad_decay = grad_theta = None
         if ctx.needs_input_grad[2]:
             grad_decay = _decay_grad(total, h, u0, level, mask, reset, params)
-        if theta is not None and ctx.needs_input_grad[3]:
+        if level is not None and ctx.needs_input_grad[3]:
             grad_theta = _threshold_grad(total, h, level, steps, mask, params, gs, gu)
             grad_theta = grad_theta.sum_to_size(theta.shape)
         return total, grad_u0, grad_decay, grad_theta, None, None, None

@@ -319,6 +319,17 @@ def test_one_command_runs_the_groups_of_both_wings(
     assert "no option --n" in capsys.readouterr().err
 
 
+def test_tiny_figures_are_not_published_unasked(bench: ModuleType, tmp_path: Path) -> None:
+    from experiments.spiking_bench import __main__ as command
+
+    def docs(*given: str) -> Path:
+        return command.docs_of(command.parser().parse_args([*given, "--work", str(tmp_path)]))
+
+    assert docs() == ROOT / "docs"
+    assert docs("--sizes", "tiny") == tmp_path / "docs"
+    assert docs("--sizes", "tiny", "--docs", "elsewhere") == Path("elsewhere")
+
+
 def test_the_command_repeats_what_was_not_default(bench: ModuleType) -> None:
     from experiments.spiking_bench import __main__ as command
 
