@@ -1,0 +1,216 @@
+"""The one port to approximate search: a graph over a prefix of a segment's vectors, and who builds one.
+
+A graph is derived from the vectors and disposable. It only proposes candidates: whoever asks scores them from
+the stored float32 vectors, scans the places that no query reaches, and those behind `rows`. A deleted row is
+kept out by the bitmap of allowed places; nothing is ever removed from a graph.
+
+`Exact` is the naive reference for every other graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple, Protocol, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Scores = NDArray[np.float32]
+Places = NDArray[np.int64]
+Bitmap = NDArray[np.uint8]
+NOWHERE: Final[Places] = np.zeros(0, np.int64)
+
+
+class Graph(Protocol):
+    """A proximity graph over places 0..rows-1 of one vector column.
+
+    Attributes:
+        rows: how many places it holds; those behind are not in it, the caller scores them exactly.
+        unreached: places that no query reaches, ascending: the caller scores them exactly, always.
+    """
+
+    rows: int
+    unreached: Places
+
+    def search(
+        self, queries: NDArray[np.float32], k: int, *, ef: int, allowed: Bitmap | None = None
+    ) -> tuple[Scores, Places]:
+        """Up to k candidates for each query, best first. Thread-safe.
+
+        Args:
+            queries: [Q, D] as the user gave them, of any length.
+            k: candidates for each query; ask for more than you need and re-rank them.
+            ef: how many candidates the walk keeps (at least k): more find more and take longer.
+            allowed: the places that may come back, one bit each, `np.packbits(mask, bitorder="little")`.
+
+        Returns:
+            Scores [Q, k], higher is better, good for nothing but the order within one query, and places
+            [Q, k], -1 behind the last one.
+        """
+        ...
+
+
+class Links(NamedTuple):
+    """The lowest level of a graph: how many nodes, where a walk begins, and the neighbours [n, L] of some
+    nodes [n], -1 for none.
+    """
+
+    nodes: int
+    entry: int
+    of: Callable[[Places], NDArray[np.int32]]
+
+
+class Space(NamedTuple):
+    """How vectors of a metric lie in the space of a graph.
+
+    cosine: directions, compared by inner product. l2: as they are. dot: the largest inner product becomes the
+    nearest neighbour by one more coordinate, sqrt(peak^2 - |x|^2), 0 for queries, which are brought to the
+    norm `peak` (Bachrach et al. 2014, RecSys, "Speeding up the Xbox recommender system").
+    """
+
+    metric: str
+    dim: int
+    peak: float = 0.0
+
+    @property
+    def width(self) -> int:
+        """Coordinates in the graph."""
+        return self.dim + (self.metric == "dot")
+
+    @property
+    def inner(self) -> bool:
+        """Whether nodes are compared by inner product, not by distance."""
+        return self.metric == "cosine"
+
+    def nodes(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Stored vectors [n, D] as nodes [n, width]."""
+        if self.metric == "l2":
+            return np.ascontiguousarray(vectors, np.float32)
+        lengths = norms(vectors)
+        if self.metric == "cosine":
+            return _scaled(vectors, lengths, 1.0)
+        rest = np.sqrt(np.maximum(self.peak**2 - np.square(lengths), 0.0)).astype(np.float32)
+        return np.concatenate((vectors, rest[:, None]), axis=1)
+
+    def queries(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Queries [Q, D] as points [Q, width]."""
+        if self.metric == "l2":
+            return np.ascontiguousarray(queries, np.float32)
+        points = _scaled(queries, norms(queries), self.peak if self.metric == "dot" else 1.0)
+        if self.metric == "cosine":
+            return points
+        return np.concatenate((points, np.zeros((len(points), 1), np.float32)), axis=1)
+
+
+class Builder(Protocol):
+    """A graph in the making."""
+
+    @property
+    def nodes(self) -> int:
+        """How many it has."""
+        ...
+
+    def add(self, nodes: NDArray[np.float32]) -> None:
+        """Append nodes [n, width]. Lets other threads run meanwhile."""
+        ...
+
+    def links(self) -> Links:
+        """Its lowest level."""
+        ...
+
+    def write(self, take: Callable[[bytes], None]) -> int:
+        """Hand over its bytes, front to back; returns how many of them, from the first on, must be checked
+        before the library sees any. Behind them lies only what distances are computed from.
+        """
+        ...
+
+
+class Backend(Protocol):
+    """A library that builds and searches graphs.
+
+    Attributes:
+        name: "faiss" or "hnswlib".
+        version: of the library.
+    """
+
+    name: str
+    version: str
+
+    def start(
+        self, space: Space, *, lows: Scores, highs: Scores, sample: NDArray[np.float32], threads: int
+    ) -> Builder:
+        """An empty graph; `lows` and `highs` [width] are the least and the greatest of each coordinate,
+        `sample` are some nodes [n, width].
+        """
+        ...
+
+    def reads(self, version: str) -> bool:
+        """Whether it can read what a version of the library wrote."""
+        ...
+
+    def resume(
+        self, body: Bitmap, space: Space, *, lows: Scores, highs: Scores, threads: int
+    ) -> Builder | None:
+        """A copy of what `write` gave, to be extended by nodes within the bounds; None where that cannot be."""
+        ...
+
+    def load(
+        self, body: Bitmap, space: Space, vectors: Callable[[], NDArray[np.float32]], *, nodes: int
+    ) -> Graph | None:
+        """A graph from checked bytes, without a copy where possible; None where its parts contradict each
+        other. `unreached` is left empty.
+        """
+        ...
+
+
+@final
+class Exact:
+    """The reference: every place compared, nothing approximate but the float32 product.
+
+    Args:
+        vectors: [n, D].
+        metric: of the collection.
+    """
+
+    def __init__(self, vectors: NDArray[np.float32], metric: str) -> None:
+        self.rows, self.unreached = len(vectors), NOWHERE
+        self._vectors, self._metric = vectors, metric
+
+    def search(
+        self, queries: NDArray[np.float32], k: int, *, ef: int = 0, allowed: Bitmap | None = None
+    ) -> tuple[Scores, Places]:
+        """The k best of all allowed places."""
+        wide, asked = self._vectors.astype(np.float64), queries.astype(np.float64)
+        scores = asked @ wide.T
+        if self._metric == "cosine":
+            lengths = np.sqrt(np.square(wide).sum(axis=1))
+            scores = np.divide(scores, lengths, out=np.zeros_like(scores), where=lengths > 0)
+        elif self._metric == "l2":
+            scores = 2.0 * scores - np.square(wide).sum(axis=1) - np.square(asked).sum(axis=1)[:, None]
+        if allowed is not None:
+            mask = np.unpackbits(allowed, bitorder="little", count=self.rows).astype(bool)
+            scores[:, ~mask] = -np.inf
+        places = np.argsort(-scores, axis=1, kind="stable")[:, :k]
+        found = np.take_along_axis(scores, places, axis=1)
+        places = np.where(np.isfinite(found), places, -1)
+        return padded(found.astype(np.float32), places, k)
+
+
+def padded(scores: Scores, places: NDArray[Any], k: int) -> tuple[Scores, Places]:
+    """Scores and places [Q, n] brought to k columns, -inf and -1 behind."""
+    missing = ((0, 0), (0, max(0, k - places.shape[1])))
+    return (
+        np.pad(scores, missing, constant_values=-np.inf),
+        np.pad(places.astype(np.int64), missing, constant_values=-1),
+    )
+
+
+def norms(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
+    """Lengths [n] of vectors [n, D], summed in float64."""
+    return np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+
+
+def _scaled(vectors: NDArray[np.float32], lengths: NDArray[np.float64], to: float) -> NDArray[np.float32]:
+    """Vectors [n, D] brought to one length; those without a direction stay zero."""
+    factors = np.divide(to, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+    return np.multiply(vectors, factors[:, None], dtype=np.float64).astype(np.float32)
