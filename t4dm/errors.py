@@ -358,6 +358,14 @@ class VectorError(T4DMError):
     """A vector has the wrong dimension, or values that are not finite numbers."""
 
 
+class TextQueryError(T4DMError):
+    """A text search was given what is no text, or settings that no word can be found with."""
+
+
+class FusionError(T4DMError):
+    """A hybrid search was told to join or to spread scores in a way that there is not."""
+
+
 class ItemNotFoundError(T4DMError):
     """An update or a delete named an item that the store does not hold."""
 
@@ -462,6 +470,15 @@ class NetworkFolderWarning(UserWarning):
             f"the store {path} lies on {kind}, where locks and fsync may not hold; move it to a local disk, "
             "or make sure that no other machine opens it"
         )
+
+
+class GraphLibraryWarning(UserWarning):
+    """The library that should search large segments is not installed, or cannot be imported."""
+
+    def __init__(self, wanted: str, found: str) -> None:
+        package = {"faiss": "faiss-cpu"}.get(wanted, wanted)
+        instead = f"{found} searches instead of it" if found else "searches are exact, and slower"
+        super().__init__(f"{wanted} cannot be imported, {instead}; type: pip install {package}")
 
 
 class StoreKeyError(StoreError):
@@ -584,7 +601,8 @@ class CalibrationError(T4DMError):
     def __init__(self, layer: str, rate: float, target: float) -> None:
         super().__init__(
             f"{layer} fires at {rate:.1%} instead of {target:.1%} whatever its gain; calibrate on real text: "
-            "stack.calibrate(h) with a hundred tokens or more that differ from each other"
+            "stack.calibrate(h) with a hundred tokens or more that differ from each other, "
+            "or train without: ++phase.calibrate=false"
         )
 
 
@@ -790,3 +808,21 @@ class MissingBackendError(T4DMError):
             f"the {kernel} kernel's backend {name!r} cannot run here ({why}); "
             f"pass backend={instead[0]!r} or {instead[1]!r}"
         )
+
+
+class LocomoMissingError(T4DMError):
+    """The conversations of LoCoMo are not where they were looked for."""
+
+    def __init__(self, path: str) -> None:
+        super().__init__(
+            f"there is no {path}; LoCoMo does not come with t4dm (CC BY-NC 4.0): get locomo10.json of "
+            "snap-research/locomo, put it at FOLDER/dev/locomo_dev.json and type: "
+            "t4dm study retrieval --data FOLDER"
+        )
+
+
+class LocomoFormatError(T4DMError):
+    """A file of conversations is not what LoCoMo's official release looks like."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(f"{path} is not in LoCoMo's form ({problem}); get it anew: --data FOLDER")
