@@ -81,6 +81,8 @@ def search(
     path: Store,
     vector: Annotated[str, typer.Option(help='a .npy file, or numbers: "0.1,0.2,..."')] = "",
     like: Annotated[str, typer.Option(help="instead, the id of an item whose vector is used")] = "",
+    text: Annotated[str, typer.Option(help="words to look for; with a vector both count")] = "",
+    fusion: Annotated[str, typer.Option(help="how vector and text are joined: weighted or rrf")] = "weighted",
     k: Annotated[int, typer.Option("-k", help="how many items")] = 10,
     where: Where = "",
     collection: Annotated[str, typer.Option(help="which vectors; with --like that of the item")] = "",
@@ -89,15 +91,25 @@ def search(
     json: Json = False,
     key: Key = None,
 ) -> None:
-    """Print the items nearest to a vector, best first.
+    """Print the items nearest to a vector, those that answer a text, or those that do both, best first.
 
     Example: t4dm store search outputs/train/first_night/RUN/store --like ITEM -k 5
+
+    Example: t4dm store search notes --text "who lives in Rome"
 
     Example: t4dm store search notes --vector query.npy --where '{"kappa": [0.2, null]}' --as-of 2026-03-01
     """
     from t4dm.apps import store_verbs
 
-    query = store_verbs.Query(vector=vector, like=like, k=k, collection=collection, explain=explain)
+    query = store_verbs.Query(
+        vector=vector,
+        like=like,
+        text=text,
+        fusion=fusion,
+        k=k,
+        collection=collection,
+        explain=explain,
+    )
     store_verbs.search(path, query, where=where, as_of=as_of, as_json=json, key=key)
 
 

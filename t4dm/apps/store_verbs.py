@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 from pathlib import Path
@@ -19,9 +20,10 @@ from t4dm.apps.store_output import (
     shown_time,
 )
 from t4dm.errors import UnknownItemError, UsageError
-from t4dm.t4dx import T4DX, Edge, Item
+from t4dm.t4dx import T4DX, Edge, Filter, Hits, Item
 from t4dm.t4dx.exchange import edge_row, item_row
 from t4dm.t4dx.history import Written, life_of
+from t4dm.t4dx.reader import When
 
 _NAMES: Final = ("id", "source", "target", "type")
 
@@ -39,6 +41,8 @@ class Query(NamedTuple):
 
     vector: str
     like: str
+    text: str
+    fusion: str
     k: int
     collection: str
     explain: bool
@@ -103,15 +107,16 @@ def scan(
 
 
 def search(path: Path, query: Query, *, where: str, as_of: str, as_json: bool, key: Path | None) -> None:
-    """The nearest items."""
+    """The items nearest to a vector, those that answer a text, or those that do both."""
     chosen, when = parsed_filter(where), parsed_time(as_of)
     if query.k < 1:
         raise UsageError(f"-k {query.k} asks for nothing; write -k 10")
-    if bool(query.vector) == bool(query.like):
+    if bool(query.vector) and bool(query.like):
         raise UsageError("give either a vector or an item: --vector query.npy, or --like ID")
+    if not (query.vector or query.like or query.text):
+        raise UsageError('say what to look for: --vector query.npy, --like ID, or --text "some words"')
     with opened(path, key=key) as store:
-        vector, collection = _query(store, path, query)
-        hits = store.search(vector, query.k, chosen, collection=collection, as_of=when, explain=query.explain)
+        hits = _found(store, path, query, chosen, when)
     if as_json:
         for hit in hits:
             print_json({"score": float(hit.score), **item_row(hit.item)})
@@ -121,7 +126,11 @@ def search(path: Path, query: Query, *, where: str, as_of: str, as_json: bool, k
             [(f"{h.score:.4f}", h.id, h.item.type, h.item.content) for h in hits],
         )
     for step in hits.plan or ():
-        shown = {name: value for name, value in step.items() if isinstance(value, str | int | float | None)}
+        shown = {
+            name: " ".join(f"{word}:{n}" for word, n in value.items()) if isinstance(value, dict) else value
+            for name, value in step.items()
+            if isinstance(value, str | int | float | dict | None)
+        }
         if as_json:
             print_json({"plan": shown})
         else:
@@ -172,6 +181,27 @@ def _what(event: dict[str, Any]) -> str:
         weight = f" ({event['weight']:.2f})" if "weight" in event else ""
         return f"{event['source']} -{event['type']}-> {event['target']}{weight}"
     return f"{event['id']} {event.get('content', '')}"
+
+
+def _found(store: T4DX, path: Path, query: Query, where: Filter, when: When) -> Hits:
+    """What the query finds: by its vector, by its text, or by both."""
+    if not (query.vector or query.like):
+        if query.collection:
+            where = dataclasses.replace(where, collection=query.collection)
+        return store.search_text(query.text, query.k, where, as_of=when, explain=query.explain)
+    vector, name = _query(store, path, query)
+    if not query.text:
+        return store.search(vector, query.k, where, collection=name, as_of=when, explain=query.explain)
+    return store.search_hybrid(
+        vector,
+        query.text,
+        query.k,
+        where,
+        collection=name,
+        as_of=when,
+        fusion=query.fusion,
+        explain=query.explain,
+    )
 
 
 def _query(store: T4DX, path: Path, query: Query) -> tuple[Any, str]:

@@ -1,16 +1,19 @@
 """T4DX: an embedded bitemporal vector and graph store. numpy and msgpack only; it knows nothing of brains."""
 
 from t4dm.t4dx.backup import backup_store, restore_store
+from t4dm.t4dx.bm25 import Bm25
 from t4dm.t4dx.edge_reads import Neighbour
 from t4dm.t4dx.engine import T4DX
 from t4dm.t4dx.export import export_store
 from t4dm.t4dx.facets import Facet
 from t4dm.t4dx.filters import EdgeFilter, Filter
+from t4dm.t4dx.fusion import Spread
 from t4dm.t4dx.imports import Imported, import_store
 from t4dm.t4dx.operators import AffineClip
 from t4dm.t4dx.predicates import F, Predicate
 from t4dm.t4dx.reader import Reader
 from t4dm.t4dx.repair import RepairReport, repair_store
+from t4dm.t4dx.tokens import Analyzer
 from t4dm.t4dx.transaction import Transaction
 from t4dm.t4dx.types import (
     BOTH,
@@ -43,7 +46,9 @@ __all__ = [
     "T4DX",
     "UNSET",
     "AffineClip",
+    "Analyzer",
     "AsOf",
+    "Bm25",
     "Collection",
     "Direction",
     "Edge",
@@ -65,6 +70,7 @@ __all__ = [
     "Reader",
     "RepairReport",
     "Report",
+    "Spread",
     "Transaction",
     "TransactionInfo",
     "backup_store",

@@ -26,6 +26,7 @@ from t4dm.t4dx.reader import Reader
 from t4dm.t4dx.requests import Named, Request
 from t4dm.t4dx.seal import Seal
 from t4dm.t4dx.state import Cut, Version
+from t4dm.t4dx.text_index import TextFiles
 from t4dm.t4dx.transaction import Transaction
 from t4dm.t4dx.types import Collection, Lsn, Options
 from t4dm.t4dx.undo import TransactionInfo
@@ -109,6 +110,7 @@ class T4DX(Reader, Writes):
         self._seal = seal
         self._fs, self._folder, self._options, self._clock = fs, folder, options, clock
         self._file_lock, self._lock = lock, threading.RLock()
+        self.text_files = TextFiles(fs, folder, writable=lock is not None)
         self._gone = ""
         self._journal: Journal | None = None
         self._upkeep: Upkeep | None = None
@@ -172,7 +174,9 @@ class T4DX(Reader, Writes):
     def snapshot(self) -> Reader:
         """The store as it is now, for as long as the result is kept."""
         version = self._present()
-        return Reader(lambda: version)
+        reader = Reader(lambda: version)
+        reader.text_files = self.text_files
+        return reader
 
     def create_collection(self, name: str, *, dim: int, metric: str = "cosine") -> Collection:
         """Make a collection with its own vector size and metric, durably; nothing happens where it exists.

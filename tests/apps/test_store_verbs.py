@@ -108,6 +108,22 @@ def test_search_by_numbers_by_file_and_by_item(t4dm: Cli, path: Path, tmp_path: 
     assert "path=exact" in out
 
 
+def test_search_by_words_alone_and_with_a_vector(t4dm: Cli, path: Path) -> None:
+    _, out, _ = t4dm("store", "search", path, "--text", "GREEN?", "--json")
+    assert [row["id"] for row in rows(out)] == ["a"]
+    _, out, _ = t4dm("store", "search", path, "--text", "green", "--explain")
+    assert re.search(r"^search=text +documents=\d +average=[\d.]+ +frequency=green:1$", out, re.M)
+    assert re.search(r"^hit=a +score=[\d.]+ +green=[\d.]+$", out, re.M)
+    _, out, _ = t4dm("store", "search", path, "--text", "red", "--as-of", "2026-01-02")
+    assert "Ann is red" in out
+    assert t4dm("store", "search", path, "--text", "green", "--collection", "nowhere", "--json")[1] == ""
+    rank = 0.5 / 61 + 0.5 / 62
+    for fusion, scores in (("weighted", {"a": 0.5, "b": 0.5}), ("rrf", {"a": rank, "b": 0.5 / 61})):
+        query = ("--text", "green", "--vector", "0,1", "--fusion", fusion)
+        _, out, _ = t4dm("store", "search", path, *query, "--json")
+        assert {row["id"]: row["score"] for row in rows(out)} == pytest.approx(scores)
+
+
 def test_a_timeline_tells_versions_edges_and_transactions_in_order(t4dm: Cli, path: Path) -> None:
     events = rows(t4dm("store", "timeline", path, "a", "--json")[1])
     assert [event["event"] for event in events] in (
@@ -266,7 +282,16 @@ def test_a_damaged_store_says_how_to_repair_it(t4dm: Cli, damaged: Path) -> None
         ("timeline PATH c", 1, "no item 'c' in PATH; list ids: t4dm store scan PATH"),
         ("search PATH --like c", 1, "no item 'c' in PATH; list ids: t4dm store scan PATH"),
         ("search PATH --vector 0,1 -k 0", 2, "-k 0 asks for nothing; write -k 10"),
-        ("search PATH", 2, "give either a vector or an item: --vector query.npy, or --like ID"),
+        (
+            "search PATH",
+            2,
+            'say what to look for: --vector query.npy, --like ID, or --text "some words"',
+        ),
+        (
+            "search PATH --text a --like a --fusion x",
+            1,
+            "no fusion 'x'; write fusion='rrf' or fusion='weighted'",
+        ),
         (
             "search PATH --like a --vector 0,1",
             2,
