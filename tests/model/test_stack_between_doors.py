@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from t4dm.config import build, compose, plain
 from t4dm.model.projections import Entry, Exit
 from t4dm.spiking.stack import CorticalStack
 
@@ -18,10 +19,11 @@ def millions(*modules: nn.Module) -> float:
 
 def test_for_qwen_the_stack_of_six_has_the_size_of_the_design_part_by_part() -> None:
     with torch.device("meta"):
-        stack = CorticalStack(width=1024)
+        stack = build(plain(compose("train", ["model=qwen25_3b"]))["model"]["stack"])
         entry = Entry(stream_width=QWEN_WIDTH, width=1024)
         doors = (entry, Exit(entry=entry))
     assert len(stack.blocks) == 6
+    assert stack.width // stack.blocks[0].heads == 64
     first, block = stack.blocks[0], stack.blocks[1]
     # millions, as the design has them
     assert millions(block.gate) == pytest.approx(0.26, abs=0.01)

@@ -9,9 +9,8 @@ import lightning.pytorch as pl
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from t4dm.spiking.recorder import SpikeRecorder
+from t4dm.spiking.recorder import SpikeRecorder, recording
 from t4dm.training.callbacks.memory_write import MemoryWriteCallback
 from t4dm.training.phase import Batch
 
@@ -68,15 +67,12 @@ class TracesCallback(pl.Callback):
         model, example = module.model, self._example
         if model.stack is None or example is None:
             return {}
-        recorder = SpikeRecorder()
-        handle = model.stack.register_forward_pre_hook(_with_recorder(recorder), with_kwargs=True)
         was_training = model.training
         try:
             model.eval()
-            with torch.no_grad():
+            with torch.no_grad(), recording(model.stack, SpikeRecorder()) as recorder:
                 module.wake(example)
         finally:
-            handle.remove()
             model.train(was_training)
         tokens = model.backbone.tokenizer.batch_decode([[i] for i in example["input_ids"][0].tolist()])
         spikes = {
@@ -106,10 +102,3 @@ def _first_row(batch: Batch) -> dict[str, Any]:
         name: value[:1].clone() if isinstance(value, torch.Tensor) else value[:1]
         for name, value in batch.items()
     }
-
-
-def _with_recorder(recorder: SpikeRecorder) -> Any:
-    def before(_module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        return args, {**kwargs, "recorder": recorder}
-
-    return before
