@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from omegaconf import OmegaConf
 
 from t4dm.apps import config_verbs
@@ -175,6 +176,33 @@ def test_an_ablation_takes_out_one_organ() -> None:
     assert spikeless == whole
 
 
+def stack_of(*overrides: str) -> Any:
+    torch.manual_seed(0)
+    c = plain(compose("train", [*overrides, "model.stack.width=32"]))
+    return build(c["model"]["stack"])
+
+
+def test_rhythms_come_from_the_config() -> None:
+    h = torch.randn(2, 12, 32, generator=torch.Generator().manual_seed(1))
+    off = {f"++model.stack.oscillators.{name}=0" for name in ("theta", "gamma", "phase_coding")}
+    silent = stack_of("model/stack=rhythmic", *off)(h).h
+    assert torch.equal(silent, stack_of("model/stack=small")(h).h)
+    for one, amplitude in {"theta": 0.1, "gamma": 0.1, "delta": 0.1, "phase_coding": 0.3}.items():
+        others = off - {f"++model.stack.oscillators.{one}=0"}
+        alone = stack_of("model/stack=rhythmic", *others, f"++model.stack.oscillators.{one}={amplitude}")
+        assert not torch.equal(alone(h).h, silent), one
+
+
+def test_each_modulator_comes_from_the_config_and_reaches_the_layers_that_it_names() -> None:
+    h = torch.randn(2, 12, 32, generator=torch.Generator().manual_seed(1))
+    plain_out = stack_of("model/stack=small")(h).h
+    for one in ("da", "ne", "ach", "ht"):
+        base = [f"model.stack.modulators.{name}=0.5" for name in ("da", "ne", "ach", "ht") if name != one]
+        assert not torch.equal(stack_of("model/stack=modulated", *base)(h).h, plain_out), one
+        cut_off = stack_of("model/stack=modulated", *base, f"++model.stack.injection.{one}=[]")
+        assert torch.equal(cut_off(h).h, plain_out), one
+
+
 RUNS = {
     "another neuron, another store": [
         *("ablation=no_spikes", "storage=ram", "sleep=nrem_only", "logger=tensorboard", "debug=profile"),
@@ -186,9 +214,14 @@ RUNS = {
     ],
     "local rules on a mixture": [
         *("data=mixture", "data.text.files=['{text}']", "+data.text.batch_size=2", "+data.recall.lanes=2"),
-        *("phase=three_factor", "ablation=no_sleep", "exam=none"),
+        *("phase=three_factor", "ablation=no_sleep", "exam=none", "model/stack=modulated"),
+        *("+phase.signal=stdp", "+phase.homeostasis=0.2"),
+        "+phase.bus._target_=t4dm.spiking.neuromodulator_bus.NeuromodulatorBus",
+        "+phase.bus.coupling=[[0,0,0,0],[0,0,0.5,0],[0,0,0,0],[0,0,0,0]]",
     ],
-    "text alone": ["data=text", "data.files=['{text}']", "+data.batch_size=2", "exam=none"],
+    "text alone, with rhythms": [
+        *("data=text", "data.files=['{text}']", "+data.batch_size=2", "exam=none", "model/stack=rhythmic"),
+    ],
     "LoRA alone, a long exam cut short": [
         *("experiment=first_night_full", "ablation=no_stack", "data.lanes=2", "exam.arms=[frozen,lora]"),
     ],

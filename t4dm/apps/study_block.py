@@ -7,10 +7,11 @@ from datetime import datetime
 from pathlib import Path
 
 from t4dm.apps import finished
-from t4dm.apps.assembly import streams
-from t4dm.config import build, compose, plain
+from t4dm.apps.assembly import assemble, streams
+from t4dm.config import compose, plain
 from t4dm.errors import BlockChoiceError, FolderExistsError, SeedOfARunError
 from t4dm.model import MemoryLM
+from t4dm.model.calibration import calibrate
 from t4dm.studies.block import look_inside, save
 from t4dm.training.run_record import RunRecord, read_run
 from t4dm.viz.block_page import write_block_page
@@ -71,12 +72,13 @@ def study_block(
 
 
 def fresh_model(seed: int) -> tuple[MemoryLM, int, str]:
-    """The shipped backbone with a stack as training would start it."""
+    """The shipped backbone with a stack as training starts it: calibrated on the first batch."""
     streams(seed)
-    c = plain(compose("train", ["model=tiny"]))["model"]
-    backbone, stack = build(c["backbone"]), build(c["stack"])
-    model: MemoryLM = build(c["memory_lm"], backbone=backbone, stack=stack, embedder=None)
-    return model.eval(), seed, f"the shipped {backbone.name} backbone with a fresh stack"
+    parts = assemble(plain(compose("train", ["model=tiny"])))
+    batch = next(iter(parts.data.train_dataloader()))
+    calibrate(parts.model, batch["input_ids"], attention_mask=batch["attention_mask"], reset=batch["reset"])
+    name = parts.model.backbone.name
+    return parts.model.eval(), seed, f"the shipped {name} backbone with a fresh stack"
 
 
 def _trained(run: Path) -> tuple[MemoryLM, int, str]:

@@ -22,7 +22,7 @@ from t4dm.model.losses import token_losses, weighted_mean
 from t4dm.model.projections import Entry, Exit
 from t4dm.model.reads import Reads, RecallRows, recall_rows, visibility
 from t4dm.spiking.goodness import wrong_memories
-from t4dm.spiking.neuromodulators import BASELINE, Neuromod
+from t4dm.spiking.neuromodulators import Neuromod
 from t4dm.spiking.stack import CorticalStack
 from t4dm.spiking.state import StackAux, StackState
 
@@ -36,6 +36,17 @@ class MemoryRows(NamedTuple):
     """`[B, T, M]`, which rows each position may read."""
 
 
+class Contrast(NamedTuple):
+    """Goodness of the first n rows of a batch; no gradient of it passes from block to block."""
+
+    right: Tensor
+    """`[L, n, T]`, each row with its own memories."""
+    wrong: Tensor
+    """`[L, n, T]`, each row with those of the row before it."""
+    mask: Tensor
+    """bool `[n, T]`, False at padding."""
+
+
 class MemoryLMOutput(NamedTuple):
     """What one forward pass gives."""
 
@@ -47,8 +58,8 @@ class MemoryLMOutput(NamedTuple):
     """`[B, T]` nats, where labels were given: the prediction error of each token."""
     state: StackState | None
     aux: StackAux | None
-    negative_aux: StackAux | None
-    """The same with another row's memories, for the goodness loss."""
+    contrast: Contrast | None
+    """For the goodness loss, where asked for and something was recalled."""
     recall: Recall | None
     """What was recalled, one row for each (row, read) of the batch, or None where the memory was not
     asked.
@@ -116,7 +127,7 @@ class MemoryLM(nn.Module):
         policy: Policy | None = None,
         rows: MemoryRows | None = None,
         cache: Any = None,
-        modulators: Neuromod = BASELINE,
+        modulators: Neuromod | None = None,
         reset: Tensor | None = None,
         negatives: int = 0,
         bypass: bool = False,
@@ -135,9 +146,10 @@ class MemoryLM(nn.Module):
             policy: which memories count; all by default.
             rows: memories that were recalled before, instead of asking anew.
             cache: the backbone's key-value cache (a transformers `Cache`), extended in place.
-            modulators: levels of the four neuromodulators.
+            modulators: levels of the four neuromodulators; the stack's own when None.
             reset: `[B, T]`, True where a new document starts.
-            negatives: rows for which the stack runs a second time with another row's memories.
+            negatives: rows for which the stack runs twice more, with their own memories and with another
+                row's.
             bypass: leave the stack out; what remains is the backbone with its LoRA.
             count_accesses: whether what is recalled counts as used.
         """
@@ -149,7 +161,7 @@ class MemoryLM(nn.Module):
         if not bypass:
             recall = self.recall(input_ids, reads, memory, policy or AnyPolicy(), count=count_accesses)
         if recall is not None and reads is not None:
-            rows = self._read(recall, reads, input_ids)
+            rows = self.rows(recall, reads, input_ids)
         adapter = _Adapter(self, mask[:, -input_ids.shape[1] :], reset, state, modulators, negatives, rows)
         with nullcontext() if bypass else inserted(self.backbone, self.insert_at, adapter):
             logits = self.language_model(
@@ -158,7 +170,7 @@ class MemoryLM(nn.Module):
         losses = None if labels is None else token_losses(logits, labels)
         loss = None if losses is None or labels is None else weighted_mean(losses, labels, loss_weights)
         return MemoryLMOutput(
-            logits, loss, losses, adapter.state, adapter.aux, adapter.negative_aux, recall, rows
+            logits, loss, losses, adapter.state, adapter.aux, adapter.contrast, recall, rows
         )
 
     def keys(self, input_ids: Tensor, spans: Sequence[tuple[int, int, int]]) -> NDArray[np.float32]:
@@ -192,7 +204,7 @@ class MemoryLM(nn.Module):
         asked = (reads.end > 0).reshape(-1, 1).to(found.mask.device)
         return found._replace(mask=found.mask & asked)
 
-    def _read(self, recall: Recall, reads: Reads, input_ids: Tensor) -> MemoryRows:
+    def rows(self, recall: Recall, reads: Reads, input_ids: Tensor) -> MemoryRows:
         """Recalled items as rows for the stack."""
         batch, length = input_ids.shape
         rows = recall_rows(recall, batch=batch, limit=self.recall_tokens, pad_id=0, device=input_ids.device)
@@ -236,7 +248,7 @@ class _Adapter:
         mask: Tensor,
         reset: Tensor | None,
         state: StackState | None,
-        modulators: Neuromod,
+        modulators: Neuromod | None,
         negatives: int,
         rows: MemoryRows | None,
     ) -> None:
@@ -244,7 +256,7 @@ class _Adapter:
         self._negatives, self._rows = negatives, rows
         self.state: StackState | None = state
         self.aux: StackAux | None = None
-        self.negative_aux: StackAux | None = None
+        self.contrast: Contrast | None = None
 
     def __call__(self, stream: Tensor) -> Tensor:
         model = self._model
@@ -262,20 +274,29 @@ class _Adapter:
         )
         # A batch of one row has no other row's memories.
         if self._negatives and self._rows is not None and len(stream) > 1:
-            self.negative_aux = self._wrong_memories(model.stack, e.detach(), self._rows)
+            self.contrast = self._contrasted(model.stack, e.detach(), self._rows)
         self.state, self.aux = out.state, out.aux
         return model.exit(stream, out.h)
 
-    def _wrong_memories(self, stack: CorticalStack, e: Tensor, rows: MemoryRows) -> StackAux:
-        """The first rows of the batch again, each with the memories of the row before it."""
+    def _contrasted(self, stack: CorticalStack, e: Tensor, rows: MemoryRows) -> Contrast:
+        """The first rows of the batch with their own memories beside those of the row before, in one pass.
+
+        The window's own pass would give the first half too, but there a gradient of goodness would pass from
+        block to block, mixed with that of the loss.
+        """
         n = self._negatives
-        reset = None if self._reset is None else self._reset[:n]
-        wrong = stack(
-            e[:n],
+
+        def pair(own: Tensor, others: Tensor) -> Tensor:
+            return torch.cat([own[:n], others[:n]])
+
+        goodness = stack(
+            pair(e, e),
             None,
-            recall=wrong_memories(rows.states)[:n],
-            recall_mask=wrong_memories(rows.visible)[:n],
-            mask=self._mask[:n],
-            reset=reset,
-        )
-        return wrong.aux
+            recall=pair(rows.states, wrong_memories(rows.states)).detach(),
+            recall_mask=pair(rows.visible, wrong_memories(rows.visible)),
+            mask=pair(self._mask, self._mask),
+            reset=None if self._reset is None else pair(self._reset, self._reset),
+            local=True,
+        ).aux.goodness
+        right, wrong = goodness.chunk(2, dim=1)
+        return Contrast(right, wrong, self._mask[:n])

@@ -91,7 +91,7 @@ class ApicalGate(nn.Module):
         if context.recorder is not None:
             context.recorder.keep(f"{name}.calcium", calcium)
             context.recorder.keep(f"{name}.opening", torch.sigmoid(opening))
-        predicted = self._predict(self.neurons.after_reset(fired, context), state, context)
+        predicted = self._predict(self.neurons.after_reset(fired), state, context)
         routed, coefficients = self.capsules(y, predicted)
         if context.recorder is not None:
             context.recorder.keep(f"{name}.capsules", coefficients)

@@ -19,7 +19,9 @@ def goodness(trace: Tensor) -> Tensor:
     return trace.square().mean(dim=-1)
 
 
-def forward_forward_loss(positive: Tensor, negative: Tensor, *, threshold: float = 1.0) -> Tensor:
+def forward_forward_loss(
+    positive: Tensor, negative: Tensor, *, threshold: float = 1.0, mask: Tensor | None = None
+) -> Tensor:
     """softplus(threshold - G+) + softplus(G- - threshold), each averaged over its entries: a scalar
     (Hinton 2022, sec. 2).
 
@@ -27,8 +29,16 @@ def forward_forward_loss(positive: Tensor, negative: Tensor, *, threshold: float
         positive: goodness on what is, any shape.
         negative: goodness on what is not, any shape: `wrong_memories`, `corrupted_continuations`.
         threshold: goodness that separates the two; 1 is a layer firing evenly at its target rate.
+        mask: which entries count, False at padding; of a shape that broadcasts to both, all when None.
     """
-    return F.softplus(threshold - positive).mean() + F.softplus(negative - threshold).mean()
+    return _mean(F.softplus(threshold - positive), mask) + _mean(F.softplus(negative - threshold), mask)
+
+
+def _mean(losses: Tensor, mask: Tensor | None) -> Tensor:
+    if mask is None:
+        return losses.mean()
+    counted = mask.expand_as(losses)
+    return torch.where(counted, losses, 0.0).sum() / counted.sum().clamp(min=1)
 
 
 def wrong_memories(recall: Tensor) -> Tensor:

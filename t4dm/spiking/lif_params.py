@@ -20,11 +20,17 @@ class LIFParams(NamedTuple):
 
 
 class LIFTrajectory(NamedTuple):
-    """Spikes and pre-reset membrane h at every step `[B, T, D]`, and the state after the last."""
+    """Spikes and pre-reset membrane h at every step `[B, T, D]`, and the state after the last.
+
+    `Neurons` adds what modulated them: `shift` of their thresholds and `gain` on their currents, which
+    broadcast to `[B, T, D]`; None where nothing did.
+    """
 
     spikes: Tensor
     membrane: Tensor
     state: LIFState
+    shift: Tensor | None = None
+    gain: Tensor | None = None
 
 
 class Drive(NamedTuple):

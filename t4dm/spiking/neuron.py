@@ -74,16 +74,21 @@ class Neurons(nn.Module):
         """Spikes of a current `[B, T, D]`; `name` is what a recorder files them under."""
         if context.calibrate:
             self.calibrate(current, state, context, name)
-        gain = self.log_gain.exp()
-        if context.effects.gain is not None:
-            gain = gain * context.effects.gain.to(gain.device)
-        out = self._run(current - self.centre, state, context, gain)
+        gain, moved = self.log_gain.exp(), None
+        modulation = None if context.effects.gain is None else context.effects.gain.to(gain.device)
+        if modulation is not None:
+            gain = gain * modulation
+        if context.signal is not None:
+            moved = threshold_shift(context.signal, current.shape[-1])
+        out = self._run(current - self.centre, state, context, gain, moved)
+        out = out._replace(shift=moved, gain=modulation)
         if context.recorder is not None:
             context.recorder.record(name, out.spikes, out.membrane)
         return out
 
-    def _run(self, current: Tensor, state: LIFState, context: Context, gain: Tensor) -> LIFTrajectory:
-        moved = None if context.signal is None else threshold_shift(context.signal, current.shape[-1])
+    def _run(
+        self, current: Tensor, state: LIFState, context: Context, gain: Tensor, moved: Tensor | None
+    ) -> LIFTrajectory:
         decay = self.leak()
         if self.neuron == "lif":
             params = LIFParams(decay, self.threshold, self.surrogate)
@@ -107,22 +112,26 @@ class Neurons(nn.Module):
         return torch.sigmoid(self.decay_logit)
 
     def sensitivity(self, out: LIFTrajectory) -> Tensor:
-        """d spike / d current `[B, T, D]`: surrogate at the membrane (the twin: GELU's slope) x gain."""
-        x = out.membrane - self.threshold
+        """d spike / d current `[B, T, D]`: surrogate at the membrane (the twin: GELU's slope) x gain.
+
+        A modulator's gain counts as if it had been so since the inputs came, so it is exact where it does not
+        change within the window.
+        """
+        x, gain = out.membrane - self._level(out), self.log_gain.exp()
+        if out.gain is not None:
+            gain = gain * out.gain
         if self.neuron == "lif":
-            return self.surrogate.derivative(x) * self.log_gain.exp()
+            return self.surrogate.derivative(x) * gain
         cumulative = 0.5 * (1.0 + torch.erf(x / math.sqrt(2.0)))
         density = torch.exp(-0.5 * x.square()) / math.sqrt(2.0 * math.pi)
-        return (cumulative + x * density) * self.log_gain.exp()
+        return (cumulative + x * density) * gain
 
-    def after_reset(self, out: LIFTrajectory, context: Context) -> Tensor:
+    def after_reset(self, out: LIFTrajectory) -> Tensor:
         """The membrane u that each step leaves behind `[B, T, D]`; on padding it is the frozen one."""
-        if self.neuron != "lif":
-            return out.membrane
-        level: Tensor | float = self.threshold
-        if context.signal is not None:
-            level = level + threshold_shift(context.signal, out.membrane.shape[-1])
-        return out.membrane - level * out.spikes
+        return out.membrane - self._level(out) * out.spikes if self.neuron == "lif" else out.membrane
+
+    def _level(self, out: LIFTrajectory) -> Tensor | float:
+        return self.threshold if out.shift is None else self.threshold + out.shift.to(out.membrane.dtype)
 
     @torch.no_grad()
     def calibrate(

@@ -42,6 +42,7 @@ class CorticalStack(nn.Module):
         attention_mode: back-end of spike attention, see `stdp_attention`.
         chunk: tokens per matrix product.
         injection: which layers each neuromodulator reaches, and how strongly each block takes it up.
+        modulators: levels of DA, NE, ACh, 5-HT in every pass that names none of its own.
         oscillators: rhythms of every pass that names none of its own; None has none.
 
     Raises:
@@ -68,11 +69,13 @@ class CorticalStack(nn.Module):
         attention_mode: str = "auto",
         chunk: int = 64,
         injection: Injection = BY_LAYER,
+        modulators: Neuromod = BASELINE,
         oscillators: Oscillators | None = None,
     ) -> None:
         super().__init__()
         self.width = width
         self.injection = injection
+        self.modulators = modulators
         self.oscillators = oscillators
         self.neuron = neuron
         self.blocks = nn.ModuleList(
@@ -102,7 +105,7 @@ class CorticalStack(nn.Module):
         *,
         recall: Tensor | None = None,
         recall_mask: Tensor | None = None,
-        modulators: Neuromod = BASELINE,
+        modulators: Neuromod | None = None,
         oscillators: Oscillators | None = None,
         mask: Tensor | None = None,
         reset: Tensor | None = None,
@@ -116,7 +119,7 @@ class CorticalStack(nn.Module):
             state: what the stack carries from the window before; zeros when None.
             recall: recalled vectors or token states `[B, M, D]`.
             recall_mask: bool `[B, T, M]`, which of them each token may read.
-            modulators: levels of DA, NE, ACh, 5-HT; 0.5 is an exact no-op.
+            modulators: levels of DA, NE, ACh, 5-HT, 0.5 being an exact no-op; the stack's own when None.
             oscillators: rhythms; the stack's own when None. Amplitudes of 0 change nothing.
             mask: bool `[B, T]`, False on padding: all state is frozen there.
             reset: bool `[B, T]`, True at the first token of a document: all state is zeroed before it.
@@ -131,7 +134,8 @@ class CorticalStack(nn.Module):
             state = self.init_state(h.shape[0], h.device)
         mask, reset, state = _simplify(mask, reset, state)
         rhythms = self.oscillators if oscillators is None else oscillators
-        context, clock = self._context(h, state, modulators, rhythms, mask, reset, recorder)
+        levels = self.modulators if modulators is None else modulators
+        context, clock = self._context(h, state, levels, rhythms, mask, reset, recorder)
         return self._run(h, state, context, clock, recall, recall_mask, local)
 
     def _context(
@@ -198,7 +202,7 @@ class CorticalStack(nn.Module):
         at its target; for before training.
 
         Layer by layer in the order in which they run: each is calibrated on what the calibrated ones before
-        it send.
+        it send. At the baseline of all modulators and without rhythms, whatever the stack's own are.
 
         Returns:
             The rates of stages 2, 3, 4 and 6 after it, `[L, 4]`.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping
@@ -17,12 +18,14 @@ from t4dm.data.text import TEXT_SESSION
 from t4dm.errors import ModelMismatchError, NothingToTrainError
 from t4dm.memory.memory import Memory
 from t4dm.model import MemoryLM, MemoryLMOutput, Reads
+from t4dm.model.calibration import calibrate
 from t4dm.sleep.report import SleepReport
 from t4dm.spiking.goodness import forward_forward_loss
 from t4dm.training.event_clock import EventClock
 from t4dm.training.metric_columns import open_columns
 from t4dm.training.recent import RecentMean, hits
 
+log = logging.getLogger("t4dm.training")
 Batch = Mapping[str, Any]
 VAL_METRICS = ("val/loss", "val/recall_accuracy", "text_val/loss")
 
@@ -52,6 +55,8 @@ class Phase(pl.LightningModule, ABC):
         clock: told the time of each batch; None leaves time to whoever owns the memory's clock.
         goodness_weight: lambda of the goodness loss.
         negatives: rows of each batch that see another row's memories, for the goodness loss.
+        calibrate: bring the stack's neurons to their target rates on the first batch of a training that
+            starts anew; one that goes on from a checkpoint has done so.
 
     Raises:
         NothingToTrainError: no parameter of the model learns.
@@ -65,10 +70,12 @@ class Phase(pl.LightningModule, ABC):
         clock: EventClock | None,
         goodness_weight: float,
         negatives: int,
+        calibrate: bool,
     ) -> None:
         super().__init__()
         self.model, self.memory, self.clock = model, memory, clock
         self.goodness_weight, self.negatives = goodness_weight, negatives
+        self._to_calibrate = calibrate and model.stack is not None
         # Taken before a phase freezes some of them: what phase 1 learnt stays in the checkpoints of phase 2.
         self._kept = frozenset(_learnt(model))
         if not self._kept:
@@ -96,21 +103,21 @@ class Phase(pl.LightningModule, ABC):
 
     def wake(self, batch: Batch, *, negatives: int = 0) -> Wake:
         """Read, predict, and compare: one pass over a batch in the project's format."""
-        if self.clock is not None:
-            self.clock.advance(float(batch["event_times"].max()))
+        self._tell_time(batch)
         output = self.model(
             batch["input_ids"],
             attention_mask=batch["attention_mask"],
             labels=batch["labels"],
             loss_weights=batch["loss_weights"],
-            reads=Reads(batch["read_start"], batch["read_end"], batch["sessions"]),
+            reads=_reads(batch),
             memory=self.memory,
             reset=batch["reset"],
             negatives=negatives,
         )
         goodness = output.loss.new_zeros(())
-        if output.negative_aux is not None:
-            goodness = forward_forward_loss(output.aux.goodness, output.negative_aux.goodness)
+        if output.contrast is not None:
+            right, wrong, mask = output.contrast
+            goodness = forward_forward_loss(right, wrong, mask=mask)
         return Wake(output.loss + self.goodness_weight * goodness, output.loss, goodness, output)
 
     def log_step(self, wake: Wake, batch: Batch, extra: Mapping[str, Any]) -> None:
@@ -156,6 +163,27 @@ class Phase(pl.LightningModule, ABC):
             if self.memory is not None and self._restored["memory"]:
                 self.memory.rng.bit_generator.state = json.loads(self._restored["memory"])
             self._restored = {}
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Before its first step, a fresh stack is calibrated on the batch of that step.
+
+        Raises:
+            CalibrationError: a layer of neurons cannot reach its target on that batch.
+        """
+        if not self._to_calibrate:
+            return
+        self._tell_time(batch)
+        done = calibrate(
+            self.model,
+            batch["input_ids"],
+            attention_mask=batch["attention_mask"],
+            reset=batch["reset"],
+            reads=_reads(batch),
+            memory=self.memory,
+        )
+        self._to_calibrate = False
+        for line in done.lines():
+            log.info(line)
 
     def on_validation_epoch_start(self) -> None:
         """Nothing seen yet."""
@@ -223,6 +251,7 @@ class Phase(pl.LightningModule, ABC):
             "memory": json.dumps(memory.rng.bit_generator.state) if memory is not None else "",
             "clock": None if self.clock is None else self.clock(),
             "keys": self._key_fingerprint(),
+            "to_calibrate": self._to_calibrate,
         }
         if memory is not None:
             memory.flush_accesses()  # counted in RAM; the store that is about to be copied must hold them
@@ -234,12 +263,17 @@ class Phase(pl.LightningModule, ABC):
             ModelMismatchError: they do not.
         """
         self._restored = checkpoint["t4dm"]
+        self._to_calibrate = self._restored.get("to_calibrate", False)
         if self._restored["keys"] != self._key_fingerprint():
             raise ModelMismatchError(
                 "its search keys count words otherwise (another tokenizer, task or seed)"
             )
         if self.clock is not None and self._restored["clock"] is not None:
             self.clock.advance(self._restored["clock"])
+
+    def _tell_time(self, batch: Batch) -> None:
+        if self.clock is not None:
+            self.clock.advance(float(batch["event_times"].max()))
 
     def _key_fingerprint(self) -> str:
         embedder = self.model.embedder
@@ -261,8 +295,12 @@ def slim(output: MemoryLMOutput) -> MemoryLMOutput:
         token_losses=losses,
         state=None,
         aux=aux,
-        negative_aux=None,
+        contrast=None,
     )
+
+
+def _reads(batch: Batch) -> Reads:
+    return Reads(batch["read_start"], batch["read_end"], batch["sessions"])
 
 
 def _learnt(model: MemoryLM) -> Iterator[str]:

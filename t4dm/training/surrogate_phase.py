@@ -30,6 +30,7 @@ class SurrogatePhase(Phase):
             is no decay.
         goodness_weight: lambda.
         negatives: rows of each batch that see another row's memories; only where lambda is not 0.
+        calibrate: of a fresh stack, see `Phase`.
     """
 
     def __init__(
@@ -47,9 +48,15 @@ class SurrogatePhase(Phase):
         final_lr: float = 0.1,
         goodness_weight: float = 0.01,
         negatives: int = 1,
+        calibrate: bool = True,
     ) -> None:
         super().__init__(
-            model=model, memory=memory, clock=clock, goodness_weight=goodness_weight, negatives=negatives
+            model=model,
+            memory=memory,
+            clock=clock,
+            goodness_weight=goodness_weight,
+            negatives=negatives,
+            calibrate=calibrate,
         )
         self._rates = {"lora": lr_lora, "stack": lr_stack, "projections": lr_projections}
         self._decay, self._betas = weight_decay, (float(betas[0]), float(betas[1]))

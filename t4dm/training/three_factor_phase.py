@@ -49,6 +49,8 @@ class ThreeFactorPhase(Phase):
         ne_gain: how much more a surprising batch teaches, with `signal="loss"`.
         memory_of_loss: share of its past that the running mean of the loss keeps in each step.
         homeostasis: gamma of the morning's scaling of neurons, at most 0.25; None leaves their gains alone.
+        bus: what turns reward and loss into levels, with `signal="stdp"`; one without coupling by default.
+        calibrate: see `Phase`; for a stack that no phase 1 has trained, whose gains this would overwrite.
 
     Raises:
         NothingToTrainError: the model has no stack.
@@ -68,8 +70,12 @@ class ThreeFactorPhase(Phase):
         ne_gain: float = NE_GAIN,
         memory_of_loss: float = 0.95,
         homeostasis: float | None = None,
+        bus: NeuromodulatorBus | None = None,
+        calibrate: bool = False,
     ) -> None:
-        super().__init__(model=model, memory=memory, clock=clock, goodness_weight=0.0, negatives=0)
+        super().__init__(
+            model=model, memory=memory, clock=clock, goodness_weight=0.0, negatives=0, calibrate=calibrate
+        )
         if model.stack is None:
             raise NothingToTrainError
         self.automatic_optimization = False
@@ -77,7 +83,7 @@ class ThreeFactorPhase(Phase):
         self._rule = {"lr": lr, "max_dw": max_dw, "max_drift": max_drift}
         self._trace_decay = 1.0 if signal == "loss" else trace_decay
         self.synapses = model.stack.synapses()
-        self._bus = NeuromodulatorBus()
+        self._bus = NeuromodulatorBus() if bus is None else bus
         layers = [module for module in model.stack.modules() if isinstance(module, Neurons)]
         self.homeostat = None if homeostasis is None else Homeostat(layers, gamma=homeostasis)
         learning = {id(synapse.linear.weight) for synapse in self.synapses}

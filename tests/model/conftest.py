@@ -74,3 +74,23 @@ def open_gate(model: MemoryLM) -> MemoryLM:
             if "lora_B" in name:
                 p.normal_(std=0.05)
     return model
+
+
+def told(data, model, memory, writer, windows: int = 2) -> dict:
+    """Write the first windows of the episodes; the batch that asks."""
+    loader = data.train_dataloader()
+    for w in range(windows):
+        batch = loader.batch_at(0, w)
+        out = model(batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"])
+        writer.write(model, memory, batch, out)
+    return loader.batch_at(0, windows)
+
+
+def asked(model, batch, memory, **changes):
+    inputs = {
+        "attention_mask": batch["attention_mask"],
+        "reads": reads_of(batch),
+        "memory": memory,
+        **changes,
+    }
+    return model(batch["input_ids"], **inputs)

@@ -8,29 +8,9 @@ import torch
 from t4dm.backbone.tap import stream_at
 from t4dm.model import Reads
 
-from .conftest import open_gate, reads_of
+from .conftest import asked, open_gate, told
 
 IDS = torch.arange(2, 42).reshape(2, 20)
-
-
-def told(data, model, memory, writer, windows: int = 2) -> dict:
-    """Write the first windows of the episodes; the batch that asks."""
-    loader = data.train_dataloader()
-    for w in range(windows):
-        batch = loader.batch_at(0, w)
-        out = model(batch["input_ids"], attention_mask=batch["attention_mask"], labels=batch["labels"])
-        writer.write(model, memory, batch, out)
-    return loader.batch_at(0, windows)
-
-
-def asked(model, batch, memory, **changes):
-    inputs = {
-        "attention_mask": batch["attention_mask"],
-        "reads": reads_of(batch),
-        "memory": memory,
-        **changes,
-    }
-    return model(batch["input_ids"], **inputs)
 
 
 def test_at_step_zero_the_logits_are_the_backbones_bit_for_bit(make_model, data, memory, writer) -> None:
@@ -161,12 +141,30 @@ def test_the_state_carries_over_windows(make_model) -> None:
     assert not torch.equal(fresh, carried)
 
 
-def test_wrong_memories_give_a_goodness_of_their_own(make_model, data, memory, writer) -> None:
-    model = open_gate(make_model())
+def test_the_same_rows_are_contrasted_with_their_own_memories_and_with_anothers(
+    make_model, data, memory, writer
+) -> None:
+    model = open_gate(make_model(blocks=2)).eval()
     batch = told(data, model, memory, writer)
     out = asked(model, batch, memory, negatives=2)
-    assert out.negative_aux.goodness.shape[1] == 2
-    assert not torch.equal(out.negative_aux.goodness, out.aux.goodness[:, :2])
+    right, wrong, mask = out.contrast
+    assert torch.equal(mask, batch["attention_mask"][:2].bool())
+    torch.testing.assert_close(right[:, mask], out.aux.goodness[:, :2][:, mask], atol=1e-5, rtol=1e-4)
+    assert wrong.shape == right.shape
+    assert bool((wrong != right).any(dim=2).all())
+    assert asked(model, batch, memory).contrast is None
+
+
+def test_goodness_reaches_the_block_that_it_is_of_and_nothing_else(make_model, data, memory, writer) -> None:
+    model = open_gate(make_model(blocks=2)).train()
+    batch = told(data, model, memory, writer)
+    contrast = asked(model, batch, memory, negatives=2).contrast
+    for block in (0, 1):
+        model.zero_grad()
+        (contrast.right[block] + contrast.wrong[block]).sum().backward(retain_graph=True)
+        reached = {name for name, p in model.named_parameters() if p.grad is not None and bool(p.grad.any())}
+        assert reached
+        assert all(name.startswith(f"stack.blocks.{block}.") for name in reached), reached
 
 
 def test_without_a_stack_the_model_is_the_backbone(make_model) -> None:

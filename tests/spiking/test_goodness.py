@@ -45,6 +45,19 @@ def test_at_threshold_either_side_costs_ln_2_whatever_its_number_of_entries() ->
     )
 
 
+def test_padding_does_not_count() -> None:
+    positive = torch.tensor([[[2.0, 1e6]], [[1.0, -1e6]]], requires_grad=True)  # [L, B, T]
+    negative = torch.tensor([[[0.5, 1e6]], [[0.5, 1e6]]])
+    mask = torch.tensor([[True, False]])
+    loss = forward_forward_loss(positive, negative, mask=mask)
+    softplus = [math.log1p(math.exp(x)) for x in (-1.0, 0.0, -0.5)]
+    assert loss.item() == pytest.approx((softplus[0] + softplus[1]) / 2 + softplus[2], rel=1e-6)
+    loss.backward()
+    assert positive.grad is not None
+    assert positive.grad[:, :, 1].tolist() == [[0.0], [0.0]]
+    assert forward_forward_loss(positive, negative, mask=torch.zeros_like(mask)).item() == 0.0
+
+
 def test_every_row_gets_the_memories_of_another() -> None:
     rows = torch.arange(3)[:, None, None].expand(3, 2, 4)
     assert wrong_memories(rows)[:, 0, 0].tolist() == [2, 0, 1]

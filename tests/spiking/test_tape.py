@@ -9,7 +9,9 @@ from torch import Tensor, nn
 from t4dm.plasticity.tape import EligibilityTape, Synapse
 from t4dm.plasticity.three_factor import ThreeFactor
 from t4dm.spiking.context import PLAIN, Context, make_context
+from t4dm.spiking.neuromodulators import BASELINE, Neuromod
 from t4dm.spiking.neuron import Neurons
+from t4dm.spiking.oscillators import Oscillators, oscillator_signal
 from t4dm.spiking.stack import CorticalStack
 from t4dm.spiking.state import LIFState
 
@@ -39,6 +41,24 @@ def test_with_the_exact_learning_signal_eligibility_is_the_gradient(padded: bool
         tape.window(mask=mask, reset=reset)
         spikes = run(linear, neurons, x, make_context(mask=mask, reset=reset))
         assert 0.05 < float(spikes.detach().mean()) < 0.8
+        (spikes - target).square().sum().backward()
+    assert linear.weight.grad is not None
+    error = (tape.eligibility[linear] - linear.weight.grad).abs().max() / linear.weight.grad.abs().max()
+    assert float(error) < 1e-12
+
+
+@pytest.mark.parametrize("modulated", ["rhythms", "noradrenaline", "both"])
+def test_it_is_under_rhythms_and_noradrenaline_too(modulated: str) -> None:
+    linear, neurons = layer()
+    x, target = torch.randn(3, 20, 5, dtype=torch.float64), torch.rand(3, 20, 4, dtype=torch.float64)
+    signal = None
+    if modulated != "noradrenaline":
+        clock = torch.arange(1.0, 21.0).expand(3, 20)
+        signal = oscillator_signal(clock, Oscillators(theta=0.3, gamma=0.3))
+    levels = BASELINE if modulated == "rhythms" else Neuromod(ne=0.9)
+    with EligibilityTape([Synapse(linear, neurons)], signal="gradient") as tape:
+        tape.window()
+        spikes = run(linear, neurons, x, make_context(modulators=levels, signal=signal))
         (spikes - target).square().sum().backward()
     assert linear.weight.grad is not None
     error = (tape.eligibility[linear] - linear.weight.grad).abs().max() / linear.weight.grad.abs().max()

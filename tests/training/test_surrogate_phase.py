@@ -82,6 +82,27 @@ def test_goodness_enters_the_loss_with_its_weight_where_something_was_recalled(m
         writes.writer.write(world.model, world.memory, batch, wake.output)
 
 
+def test_what_stands_in_the_padding_does_not_move_the_goodness(make_world):
+    world = make_world()
+    module = phase(world, goodness_weight=0.25)
+    world.model.eval()
+    writes = MemoryWriteCallback(writer=world.writer(threshold=0.0))
+    batches = list(world.data.train_dataloader())
+    with torch.no_grad():
+        writes.writer.write(world.model, world.memory, batches[0], module.wake(batches[0]).output)
+        batch = batches[1]
+        longer = {
+            name: torch.nn.functional.pad(value, (0, 9))
+            if isinstance(value, torch.Tensor) and value.shape[1:] == batch["input_ids"].shape[1:]
+            else value
+            for name, value in batch.items()
+        }
+        assert longer["attention_mask"].shape[1] == batch["attention_mask"].shape[1] + 9
+        found = [module.wake(b, negatives=1).goodness.item() for b in (batch, longer)]
+    assert found[0] > 0.0
+    assert found[1] == pytest.approx(found[0], rel=1e-4)
+
+
 def test_no_metric_appears_late(make_world):
     world = make_world(rounds=2)
     logger = CSVLogger(world.folder, name="", version="csv", flush_logs_every_n_steps=1)
