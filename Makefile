@@ -20,8 +20,8 @@ help:
 	$(BIN)/python -m pip install --quiet -e '.[dev,wandb]' -c constraints.txt
 	@if command -v c++ >/dev/null || command -v g++ >/dev/null || command -v clang++ >/dev/null; then \
 		$(BIN)/python -m pip install --quiet hnswlib -c constraints.txt \
-			|| echo "hnswlib did not build: going on with exact search"; \
-	else echo "No C++ compiler: hnswlib skipped, search stays exact"; fi
+			|| echo "hnswlib did not build: going on with faiss alone"; \
+	else echo "No C++ compiler: hnswlib skipped, faiss searches alone"; fi
 	@touch $@
 
 run: .venv/.stamp

@@ -61,45 +61,27 @@ class Links(NamedTuple):
 
 
 class Space(NamedTuple):
-    """How vectors of a metric lie in the space of a graph.
-
-    cosine: directions, compared by inner product. l2: as they are. dot: the largest inner product becomes the
-    nearest neighbour by one more coordinate, sqrt(peak^2 - |x|^2), 0 for queries, which are brought to the
-    norm `peak` (Bachrach et al. 2014, RecSys, "Speeding up the Xbox recommender system").
+    """How vectors of a metric lie in a graph: directions for cosine, else as they are. Cosine and dot are
+    compared by inner product, so that the length of a query does not matter.
     """
 
     metric: str
     dim: int
-    peak: float = 0.0
-
-    @property
-    def width(self) -> int:
-        """Coordinates in the graph."""
-        return self.dim + (self.metric == "dot")
 
     @property
     def inner(self) -> bool:
         """Whether nodes are compared by inner product, not by distance."""
-        return self.metric == "cosine"
+        return self.metric != "l2"
 
-    def nodes(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Stored vectors [n, D] as nodes [n, width]."""
-        if self.metric == "l2":
-            return np.ascontiguousarray(vectors, np.float32)
-        lengths = norms(vectors)
-        if self.metric == "cosine":
-            return _scaled(vectors, lengths, 1.0)
-        rest = np.sqrt(np.maximum(self.peak**2 - np.square(lengths), 0.0)).astype(np.float32)
-        return np.concatenate((vectors, rest[:, None]), axis=1)
+    def points(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Stored vectors [n, D] as points in the graph."""
+        return _directions(vectors) if self.metric == "cosine" else np.ascontiguousarray(vectors, np.float32)
 
     def queries(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Queries [Q, D] as points [Q, width]."""
-        if self.metric == "l2":
-            return np.ascontiguousarray(queries, np.float32)
-        points = _scaled(queries, norms(queries), self.peak if self.metric == "dot" else 1.0)
-        if self.metric == "cosine":
-            return points
-        return np.concatenate((points, np.zeros((len(points), 1), np.float32)), axis=1)
+        """Queries [Q, D] as points: directions but for l2, so that no product is lost beside the 1 from which
+        hnswlib takes it.
+        """
+        return _directions(queries) if self.inner else np.ascontiguousarray(queries, np.float32)
 
 
 class Builder(Protocol):
@@ -110,8 +92,8 @@ class Builder(Protocol):
         """How many it has."""
         ...
 
-    def add(self, nodes: NDArray[np.float32]) -> None:
-        """Append nodes [n, width]. Lets other threads run meanwhile."""
+    def add(self, points: NDArray[np.float32]) -> None:
+        """Append points [n, D]. Lets other threads run meanwhile."""
         ...
 
     def links(self) -> Links:
@@ -139,8 +121,8 @@ class Backend(Protocol):
     def start(
         self, space: Space, *, lows: Scores, highs: Scores, sample: NDArray[np.float32], threads: int
     ) -> Builder:
-        """An empty graph; `lows` and `highs` [width] are the least and the greatest of each coordinate,
-        `sample` are some nodes [n, width].
+        """An empty graph; `lows` and `highs` [D] are the least and the greatest of each coordinate,
+        `sample` are some points [n, D].
         """
         ...
 
@@ -151,7 +133,7 @@ class Backend(Protocol):
     def resume(
         self, body: Bitmap, space: Space, *, lows: Scores, highs: Scores, threads: int
     ) -> Builder | None:
-        """A copy of what `write` gave, to be extended by nodes within the bounds; None where that cannot be."""
+        """A copy of what `write` gave, to be extended by points within the bounds; None where it cannot."""
         ...
 
     def load(
@@ -205,12 +187,8 @@ def padded(scores: Scores, places: NDArray[Any], k: int) -> tuple[Scores, Places
     )
 
 
-def norms(vectors: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Lengths [n] of vectors [n, D], summed in float64."""
-    return np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
-
-
-def _scaled(vectors: NDArray[np.float32], lengths: NDArray[np.float64], to: float) -> NDArray[np.float32]:
-    """Vectors [n, D] brought to one length; those without a direction stay zero."""
-    factors = np.divide(to, lengths, out=np.zeros_like(lengths), where=lengths > 0)
+def _directions(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Vectors [n, D] brought to norm 1; those without a direction stay zero."""
+    lengths = np.sqrt(np.einsum("ij,ij->i", vectors, vectors, dtype=np.float64))
+    factors = np.divide(1.0, lengths, out=np.zeros_like(lengths), where=lengths > 0)
     return np.multiply(vectors, factors[:, None], dtype=np.float64).astype(np.float32)

@@ -53,6 +53,9 @@ class Blob:
             self._all = True
         return self._parsed()
 
+    def __len__(self) -> int:
+        return len(self._parsed())
+
     def rows(self, lo: int, hi: int) -> Array:
         """Rows lo..hi of the array; raises CorruptionError where one of their blocks is damaged."""
         column = self._parsed()

@@ -27,15 +27,15 @@ Codes = NDArray[np.int32]
 
 @final
 class Chunks:
-    """A two-dimensional array that is made piece by piece."""
+    """A two-dimensional array that is made piece by piece: rows of the vectors of some views."""
 
     def __init__(self, pieces: Sequence[tuple[View, int, Rows]], shape: tuple[int, int]) -> None:
-        self._pieces, self.shape = pieces, shape
+        self.pieces, self.shape = pieces, shape
         self.dtype = np.dtype(np.float32)
 
     def __iter__(self) -> Iterator[Array]:
         step = max(1, _CHUNK // (4 * self.shape[1]))
-        for view, code, places in self._pieces:
+        for view, code, places in self.pieces:
             block = view.source.vectors(code)
             for start in range(0, len(places), step):
                 yield np.take(block, places[start : start + step], axis=0)
@@ -217,20 +217,24 @@ def _session_files(parts: list[_Living], order: Rows) -> Files:
 
 
 def _vector_files(parts: list[_Living], order: Rows) -> Files:
-    """Vectors in the order of the parts; the rows point into them."""
+    """The vectors of the largest part first, each part's in their old order: what a graph over that part
+    knows stays true. The rows point into them.
+    """
     old = [part.view.items["vec_row"][part.items] for part in parts]
     codes = [part.view.items["collection"][part.items] for part in parts]
     places, every = np.full(len(order), -1, np.int32), concat(codes, np.uint16)
     files: Files = {}
     for code in np.unique(every[concat(old, np.int32) >= 0]).tolist():
-        pieces = [
-            (part.view, code, places_of[(places_of >= 0) & (own == code)].astype(np.int64))
-            for part, places_of, own in zip(parts, old, codes, strict=True)
-        ]
-        mine = (concat(old, np.int32) >= 0) & (every == code)
-        places[mine] = np.arange(int(mine.sum()))
+        mine = [(rows >= 0) & (own == code) for rows, own in zip(old, codes, strict=True)]
+        kept = [np.sort(rows[chosen]).astype(np.int64) for rows, chosen in zip(old, mine, strict=True)]
+        ranking = sorted(range(len(parts)), key=lambda number: -len(kept[number]))
+        starts = dict(zip(ranking, np.cumsum([0, *(len(kept[number]) for number in ranking)]), strict=False))
+        places[np.concatenate(mine)] = concat(
+            [starts[n] + np.searchsorted(kept[n], rows[mine[n]]) for n, rows in enumerate(old)], np.int32
+        )
+        pieces = [(parts[number].view, code, kept[number]) for number in ranking]
         dim = next(view.source.vectors(code).shape[1] for view, _, rows in pieces if len(rows))
-        files[f"{VECTORS}{code}"] = Chunks(pieces, (int(mine.sum()), dim))
+        files[f"{VECTORS}{code}"] = Chunks(pieces, (sum(map(len, kept)), dim))
     files["item_vec_row"] = places[order]
     return files
 

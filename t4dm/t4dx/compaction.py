@@ -13,6 +13,7 @@ from typing import Final, Literal, NamedTuple
 from t4dm.t4dx import building, deltas, files, segment
 from t4dm.t4dx.flush import Pin
 from t4dm.t4dx.fs import FileSystem
+from t4dm.t4dx.graph_building import Origin
 from t4dm.t4dx.manifest import FileEntry, Manifest, SegmentEntry
 from t4dm.t4dx.tables import Draft, View
 from t4dm.t4dx.types import Lsn
@@ -43,13 +44,15 @@ class Task(NamedTuple):
 
 class Rewritten(NamedTuple):
     """The files of a task: the entries that take the place of the chosen ones, the new segment of a merge,
-    and the delta file that replaces those of the pinned manifest.
+    the delta file that replaces those of the pinned manifest, and where the first vectors of each collection
+    in the new segment come from.
     """
 
     entries: tuple[SegmentEntry, ...]
     draft: Draft | None
     delta: FileEntry | None
     size: int
+    origins: dict[int, Origin]
 
 
 def choose(
@@ -94,7 +97,7 @@ def run(
     fs: FileSystem, folder: str, pin: Pin, task: Task, *, number: int, pulse: Callable[[], None]
 ) -> Rewritten:
     """Write the files of a task; raises OSError and leaves the old state in force."""
-    chosen = frozenset(task.segments)
+    chosen, origins = frozenset(task.segments), dict[int, Origin]()
     pairs = [
         (entry, draft)
         for entry, draft in zip(pin.manifest.segments, pin.segments, strict=True)
@@ -106,6 +109,7 @@ def run(
         entries: tuple[SegmentEntry, ...] = ()
         if any(view.items["alive"].any() or view.edges["alive"].any() for view in views):
             made = building.build(views)
+            origins = _origins(made)
             entries = (files.write_segment(fs, folder, number, made, folded=pin.lsn, pulse=pulse),)
             draft = segment.load(fs, folder, entries[0], fresh=True)
         size = sum(files.written(entry.files) for entry in entries)
@@ -115,7 +119,7 @@ def run(
         pin.owners(without=chosen), pin.rules, pin.tombstones, since=0, upto=pin.lsn, undo=pin.undo
     )
     delta = None if deltas.is_empty(content) else deltas.write(fs, folder, number, content)
-    return Rewritten(entries, draft, delta, size)
+    return Rewritten(entries, draft, delta, size, origins)
 
 
 def manifest_after(now: Manifest, pin: Pin, task: Task, done: Rewritten, *, next_file_id: int) -> Manifest:
@@ -160,6 +164,16 @@ def _new_columns(
         entries.append(files.write_columns(fs, folder, entry, number, changed, folded=pin.lsn))
         size += sum(column.nbytes for column in changed.values())
     return tuple(entries), size
+
+
+def _origins(made: building.Files) -> dict[int, Origin]:
+    found = {}
+    for column in made.values():
+        if isinstance(column, building.Chunks):
+            view, code, kept = column.pieces[0]
+            if isinstance(view.source, segment.Segment):
+                found[code] = Origin(view.source, kept)
+    return found
 
 
 def _shape(draft: Draft, view: View) -> Shape:

@@ -20,11 +20,14 @@ from t4dm import errors
 from t4dm.t4dx import backup, beside, door, figures, forks, manifest, opening, ops, recovery, verify
 from t4dm.t4dx.checks import resolve
 from t4dm.t4dx.fs import FULL, FileSystem, Lock, OsFileSystem
+from t4dm.t4dx.graph_shelf import Shelf
 from t4dm.t4dx.journal import LEVELS, Journal
 from t4dm.t4dx.manifest import Manifest
 from t4dm.t4dx.reader import Reader
+from t4dm.t4dx.registry import Collections
 from t4dm.t4dx.requests import Named, Request
 from t4dm.t4dx.seal import Seal
+from t4dm.t4dx.segment import Segment
 from t4dm.t4dx.state import Cut, Version
 from t4dm.t4dx.text_index import TextFiles
 from t4dm.t4dx.transaction import Transaction
@@ -112,6 +115,13 @@ class T4DX(Reader, Writes):
         self._file_lock, self._lock = lock, threading.RLock()
         self.text_files = TextFiles(fs, folder, writable=lock is not None)
         self._gone = ""
+        self._shelf = Shelf(
+            fs,
+            folder,
+            Collections(found.collections),
+            index=options.index,
+            smallest=options.index_rows,
+        )
         self._journal: Journal | None = None
         self._upkeep: Upkeep | None = None
         if lock is None:
@@ -174,7 +184,7 @@ class T4DX(Reader, Writes):
     def snapshot(self) -> Reader:
         """The store as it is now, for as long as the result is kept."""
         version = self._present()
-        reader = Reader(lambda: version)
+        reader = Reader(lambda: version, searched=self.searched)
         reader.text_files = self.text_files
         return reader
 
@@ -211,15 +221,24 @@ class T4DX(Reader, Writes):
             upkeep.freeze()
         upkeep.flush()
 
-    def compact(self, *, full: bool = True) -> None:
+    def compact(self, *, full: bool = True, graphs: bool = False) -> None:
         """Rewrite segments: fold overlays, drop what was deleted, merge. Changes nothing that any read
         returns; other threads go on reading and writing meanwhile.
 
         Args:
             full: all segments into one; otherwise only while there are more than `Options.max_segments`.
+            graphs: build the graphs of large segments as well, and wait for them.
         """
         self.flush()
         self._keeper().compact(full=full)
+        if graphs:
+            self.build_graphs()
+
+    def build_graphs(self) -> None:
+        """Build what graphs large segments lack, and wait for it. A background thread does so by itself, but
+        not with `Options.background` off. `stats()["graphs"]` tells how it went.
+        """
+        self._keeper().build_graphs()
 
     def backup(self, folder: str | os.PathLike[str], *, link: bool = True) -> Lsn:
         """Copy the store as of now into a new folder that opens like any store; returns the LSN it holds.
@@ -244,9 +263,16 @@ class T4DX(Reader, Writes):
     def stats(self) -> dict[str, Any]:
         """Counts, bytes on disk and LSNs; what waits, and how long writers did."""
         version = self._present()
-        return figures.collect(
-            version, self._manifest, self._state, self._recovered.tail, self._journal, self._upkeep
+        found = figures.collect(
+            version,
+            self._manifest,
+            self._state,
+            self._recovered.tail,
+            self._journal,
+            self._upkeep,
+            self._shelf,
         )
+        return {**found, "searched": dict(self.searched)}
 
     @property
     def dim(self) -> int:
@@ -269,6 +295,7 @@ class T4DX(Reader, Writes):
             return
         with self._lock:
             self._gone = "is closed"
+        self._shelf.close()
         if self._upkeep is not None:
             self._upkeep.stop()
         with self._lock:
@@ -302,6 +329,8 @@ class T4DX(Reader, Writes):
         self._manifest, self._recovered = seen
         self._state = self._recovered.state
         self._collections, self._types = self._state.collections, self._state.types
+        self._shelf.collections = self._collections
+        self._shelf.adopt(draft.source for draft in self._state.segments if isinstance(draft.source, Segment))
         self._publish()
 
     def _publish(self) -> None:
@@ -381,6 +410,7 @@ class T4DX(Reader, Writes):
             lock=self._lock,
             journal=journal,
             engine=Engine(lambda: self._manifest, self._commit, self._publish),
+            shelf=self._shelf,
             background=isinstance(self._fs, OsFileSystem) if chosen is None else chosen,
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Final, NamedTuple
 
-from t4dm.t4dx import deltas, replay, segment, wal
+from t4dm.t4dx import deltas, graph_files, replay, segment, wal
 from t4dm.t4dx.fs import FileSystem
 from t4dm.t4dx.logread import Tail
 from t4dm.t4dx.manifest import Manifest, manifest_name, segment_folder, versions
@@ -73,6 +73,15 @@ def _sweep(fs: FileSystem, folder: str, manifest: Manifest, busy: Collection[int
     for name in fs.listdir(f"{folder}/deltas"):
         if name not in deltas_named and not any(number in name for number in making):
             fs.unlink(f"{folder}/deltas/{name}")
+    _sweep_graphs(fs, folder, manifest, making)
+
+
+def _sweep_graphs(fs: FileSystem, folder: str, manifest: Manifest, making: tuple[str, ...]) -> None:
+    """Graphs of segments that are no more, and those that were never finished."""
+    root, living = f"{folder}/{graph_files.FOLDER}", {entry.id for entry in manifest.segments}
+    for name in fs.listdir(root) if fs.exists(root) else []:
+        if graph_files.segment_of(name) not in living and not any(number in name for number in making):
+            fs.unlink(f"{root}/{name}")
 
 
 def _is_generation(file: str, numbers: Collection[int]) -> bool:

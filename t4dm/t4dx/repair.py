@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import Final, NamedTuple, final
 
 from t4dm.errors import CorruptionError, RepairError, StoreFormatError, StoreMissingError
-from t4dm.t4dx import deltas, flush, logread, manifest, opening, recovery, salvage, segment, wal
+from t4dm.t4dx import deltas, flush, graph_files, logread, manifest, opening, recovery, salvage, segment, wal
 from t4dm.t4dx.files import write_segment
 from t4dm.t4dx.fs import FileSystem, OsFileSystem
 from t4dm.t4dx.logfile import LogWriter
@@ -254,6 +254,8 @@ def _write(
     new = flush.whole(fs, folder, state, old, info, number=number)
     manifest.publish(fs, folder, new, seal)
     recovery.sweep(fs, folder, new)
+    for path in graph_files.survey(fs, folder)[1]:
+        fs.unlink(path)  # the next writer builds it again
     after = verify_store(fs, folder, "deep", seal=seal)
     if not after.ok:
         raise RepairError(folder, f"after the repair: {after.problems[0]}")

@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t4dm.t4dx import blobs
+from t4dm.t4dx.ann import Graph
 from t4dm.t4dx.blobs import Blob
 from t4dm.t4dx.columns import Array, Column, Metas
 from t4dm.t4dx.fs import FileSystem
@@ -62,11 +63,17 @@ class Segment(Source):
         entry: what the manifest says of it.
         column: reads and checks a column.
         large: the columns that are checked block by block.
+
+    Attributes:
+        graphs: over the vectors of collections, by code; None where there is none.
+        finder: looks for one that `graphs` does not say.
     """
 
     def __init__(self, entry: SegmentEntry, column: Callable[[str], Array], large: dict[str, Blob]) -> None:
         self.entry = entry
         self.codes: dict[str, int] = {}
+        self.graphs: dict[int, Graph | None] = {}
+        self.finder: Callable[[Segment, int], Graph | None] | None = None
         self._column, self._large = column, large
 
     @cached_property
@@ -125,6 +132,16 @@ class Segment(Source):
     def vector(self, collection: int, place: int) -> Float32s:
         row: Float32s = self._large[f"{VECTORS}{collection}"].row(place)
         return row
+
+    def vector_counts(self) -> dict[int, int]:
+        """How many vectors there are of each collection, by code."""
+        names = [name for name in self._large if name.startswith(VECTORS)]
+        return {int(name.removeprefix(VECTORS)): len(self._large[name]) for name in names}
+
+    def graph(self, collection: int) -> Graph | None:
+        if collection in self.graphs:
+            return self.graphs[collection]
+        return None if self.finder is None else self.finder(self, collection)
 
     def code_of(self, item_id: str) -> int:
         """The code of an id, -1 where it does not occur; the last ones looked up are remembered."""

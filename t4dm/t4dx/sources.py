@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from t4dm.t4dx.ann import Graph
 from t4dm.t4dx.types import Float32s
 
 UNSURE: Final = -2
@@ -34,6 +35,10 @@ class Source(ABC):
     @abstractmethod
     def vector(self, collection: int, place: int) -> Float32s:
         """One vector [D], without a look at the others."""
+
+    def graph(self, collection: int) -> Graph | None:
+        """The graph over the vectors of a collection, by its code; None while none is built."""
+        return None
 
     @abstractmethod
     def rows_of(self, item_id: str) -> Sequence[int]:

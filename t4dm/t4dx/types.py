@@ -231,6 +231,10 @@ class Options:
         neighbours. txn_part_bytes: transactions above this size are logged in parts between BEGIN and COMMIT.
         undo_keep: how many of the last transactions with an id are remembered; those opened with `undo=True`
             can be taken back as long.
+        index: what searches large segments: "faiss" or "hnswlib" (a graph), "exact", or "auto": the first of
+            these that is installed.
+        index_rows: vectors of a collection in one segment from which on they get a graph, in the background.
+        index_threads: of a build; with more than one it is faster, and no two graphs are the same.
         edge_types: edge type names beyond `EdgeType`.
     """
 
@@ -245,6 +249,9 @@ class Options:
     background: bool | None = None
     txn_part_bytes: int = 4 * 2**20
     undo_keep: int = 16
+    index: str = "auto"
+    index_rows: int = 20_000
+    index_threads: int = 1
     edge_types: tuple[str, ...] = ()
 
 

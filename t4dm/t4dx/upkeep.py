@@ -1,8 +1,8 @@
 """The work behind the writes: flushes, compaction, and the pressure that keeps writers from running away.
 
 A writer that passes a threshold only freezes its memtable. One thread writes frozen memtables to segments,
-another one compacts; both read a pinned state, and hold the writer's lock only to swap. With
-`Options.background` off the writer does all of it itself, after its write.
+another one compacts, a third builds graphs; they read a pinned state, and hold the writer's lock only to
+swap. With `Options.background` off the writer does all of it itself, after its write, but for graphs.
 
 Locks: `structure` guards the manifest and the list of segments, and is taken before the writer's lock.
 """
@@ -10,6 +10,8 @@ Locks: `structure` guards the manifest and the list of segments, and is taken be
 from __future__ import annotations
 
 import contextlib
+import os
+import sys
 import threading
 import time
 import weakref
@@ -20,8 +22,11 @@ from t4dm import errors
 from t4dm.t4dx import compaction, deltas, flush, recovery
 from t4dm.t4dx.flush import Pin
 from t4dm.t4dx.fs import FULL, FileSystem
+from t4dm.t4dx.graph_building import Nursery, Origin
+from t4dm.t4dx.graph_shelf import Shelf
 from t4dm.t4dx.journal import Journal
 from t4dm.t4dx.manifest import Manifest, manifest_name
+from t4dm.t4dx.segment import Segment
 from t4dm.t4dx.state import State
 from t4dm.t4dx.tables import Draft
 from t4dm.t4dx.types import Options
@@ -30,7 +35,12 @@ RETRY: Final = 1.0
 """Seconds until a thread tries again after a failure."""
 _MAX_RULES: Final = 64  # since the last flush: a look at a weight goes through them
 _NEAR: Final = 0.75  # of a threshold
+_NICE: Final = 10  # of the thread that builds graphs
 _DELAY: Final = 0.001  # seconds that a write is delayed when as many memtables wait as may
+
+
+class _Merged(Exception):
+    """The segment whose graph is being built is part of another one by now."""
 
 
 class Engine(NamedTuple):
@@ -50,6 +60,7 @@ class Upkeep:
     Args:
         state: the writer's state, guarded by `lock`.
         engine: the engine's side.
+        shelf: where graphs are found.
         background: whether threads do the work.
     """
 
@@ -63,11 +74,15 @@ class Upkeep:
         lock: threading.RLock,
         journal: Journal,
         engine: Engine,
+        shelf: Shelf,
         background: bool,
     ) -> None:
         self._fs, self._folder, self._options = fs, folder, options
         self._state, self._lock, self._journal, self._engine = state, lock, journal, engine
-        self.structure, self._flushing, self._compacting = (threading.RLock() for _ in range(3))
+        self.structure, self._flushing, self._compacting, self._growing = (
+            threading.RLock() for _ in range(4)
+        )
+        self._shelf, self.nursery = shelf, Nursery(shelf, threads=options.index_threads)
         self._ids, self._busy = engine.current().next_file_id, set[int]()
         self._room = threading.Condition()
         self.error, self._threshold, self._near = "", options.memtable_items, False
@@ -78,6 +93,8 @@ class Upkeep:
         self._threads: list[threading.Thread] = []
         if background:
             self._start()
+            shelf.lost = self._wakes["graphs"].set
+            self._nudge("graphs")
 
     def after_write(self) -> None:
         """Under the writer's lock: freeze the memtable where a threshold was passed. Shortly before that a
@@ -172,6 +189,33 @@ class Upkeep:
                 if full:
                     return
 
+    def build_graphs(self) -> None:
+        """Build what graphs are missing, the largest first; one that cannot be built is told by `stats`, and
+        no reason to stop: a search does without it.
+        """
+        with self._growing:
+            while (job := self.nursery.next(self._segments())) is not None:
+                self._build_graph(*job)
+
+    def _build_graph(self, segment: Segment, code: int) -> None:
+        def pulse() -> None:
+            self._pulse()
+            if not any(one is segment for one in self._segments()):
+                raise _Merged
+
+        number, key = self._take_id(), (segment.entry.id, code)
+        try:
+            self.nursery.build(segment, code, number=number, pulse=pulse)
+        except _Merged:
+            pass
+        except (OSError, ImportError, MemoryError, RuntimeError, errors.CorruptionError) as error:
+            self.nursery.failures[key] = str(error) or repr(error)
+        finally:
+            self._busy.discard(number)
+
+    def _segments(self) -> list[Segment]:
+        return [draft.source for draft in self._state.segments if isinstance(draft.source, Segment)]
+
     def stop(self) -> None:
         """End the threads; what is not flushed is in the logs."""
         _halt(self._stop, self._wakes)
@@ -197,6 +241,7 @@ class Upkeep:
             state.flushed_undo = pin.undo
             state.frozen = [frozen for frozen in state.frozen if frozen not in pin.frozen]
             state.segments = state.segments if done.draft is None else [done.draft, *state.segments]
+            self._adopt(done.draft)
 
         with self.structure:
             now = self._engine.current()
@@ -205,6 +250,13 @@ class Upkeep:
         self.bytes_written["segments"] += done.size
         self.bytes_written["deltas"] += 0 if done.delta is None else done.delta.size
         self._nudge("compact")
+        self._nudge("graphs")
+
+    def _adopt(self, draft: Draft | None, origins: dict[int, Origin] | None = None) -> None:
+        """Let a new segment find its graphs, and have those it inherits until then."""
+        if draft is not None and isinstance(draft.source, Segment):
+            self._shelf.adopt([draft.source])
+            self.nursery.inherit(draft.source, origins or {})
 
     def _rewrite(self, pin: Pin, task: compaction.Task, number: int) -> None:
         done = compaction.run(self._fs, self._folder, pin, task, number=number, pulse=self._pulse)
@@ -218,6 +270,7 @@ class Upkeep:
             else:
                 self._carry(done.draft, chosen, pin, since=reached)
                 state.segments = _replaced(state.segments, chosen, done.draft)
+                self._adopt(done.draft, done.origins)
 
         with self.structure:
             now = self._engine.current()
@@ -225,6 +278,7 @@ class Upkeep:
                 compaction.manifest_after(now, pin, task, done, next_file_id=self._ids), change
             )
             self._sweep()
+        self._nudge("graphs")
         self.bytes_written["columns" if task.kind == "columns" else "merges"] += done.size
         self.bytes_written["deltas"] += 0 if done.delta is None else done.delta.size
 
@@ -337,7 +391,11 @@ class Upkeep:
             raise errors.StoreClosedError(self._folder, "is closed")
 
     def _start(self) -> None:
-        work = {"flush": Upkeep._flush_quietly, "compact": Upkeep._compact_quietly}
+        work = {
+            "flush": Upkeep._flush_quietly,
+            "compact": Upkeep._compact_quietly,
+            "graphs": Upkeep._build_quietly,
+        }
         for name, method in work.items():
             wake = self._wakes[name] = threading.Event()
             target = (weakref.ref(self), wake, self._stop, method)
@@ -358,6 +416,10 @@ class Upkeep:
 
     def _compact_quietly(self) -> bool:
         return self._quietly(lambda: self.compact(full=False))
+
+    def _build_quietly(self) -> bool:
+        _step_back()
+        return self._quietly(self.build_graphs)
 
     def _quietly(self, work: Callable[[], None]) -> bool:
         try:
@@ -390,6 +452,13 @@ def _loop(
         del upkeep
         if again and not stop.wait(RETRY):
             wake.set()
+
+
+def _step_back() -> None:
+    """Let this thread, and those it starts, run behind the others, where threads have priorities."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), _NICE)
 
 
 def _halt(stop: threading.Event, wakes: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Final, final
 
 from t4dm.errors import CorruptionError, OptionError, StoreFormatError, StoreMissingError
-from t4dm.t4dx import contradictions, deltas, manifest, recovery, replay
+from t4dm.t4dx import contradictions, deltas, graph_files, manifest, recovery, replay
 from t4dm.t4dx.beside import PAUSES, listing
 from t4dm.t4dx.fs import FileSystem, OsFileSystem
 from t4dm.t4dx.manifest import Manifest
@@ -23,11 +23,18 @@ _CHUNK: Final = 4 * 2**20
 @final
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was checked and what was found; `ok` where nothing is wrong."""
+    """What was checked and what was found; `ok` where nothing is wrong.
+
+    Attributes:
+        graphs: whole ones, counted at "deep". damaged_graphs: their files; no problem, since a graph follows
+            from the vectors: none is used before it is checked, and a writer builds another one.
+    """
 
     level: str
     files: int
     problems: tuple[str, ...]
+    graphs: int = 0
+    damaged_graphs: tuple[str, ...] = ()
 
     @property
     def ok(self) -> bool:
@@ -66,7 +73,7 @@ def verify_store(
     quick: the manifest, and the presence and size of every file it names. full: also every checksum and every
     log record. deep: also that the files rebuild a state without contradictions: rows in order, every lookup
     against a plain scan, every overlay on a row that exists, no version twice, intervals that run forward and
-    do not overlap; and that this state is `live` where that is given.
+    do not overlap; and that this state is `live` where that is given. Graphs are counted.
     """
     if level not in LEVELS:
         raise OptionError(f"no verify level {level!r}; choose one of {', '.join(LEVELS)}")
@@ -88,7 +95,9 @@ def _check(
             return Report(level, 1, (found,)), newest
         problems = _problems(fs, folder, found, level, live, seal)
         logs = [name for name in fs.listdir(folder) if name.startswith("wal-")]
-    return Report(level, len(manifest.named_files(found)) + len(logs) + 1, tuple(problems)), found.version
+        graphs, damaged = graph_files.survey(fs, folder) if level == "deep" else (0, [])
+    files = len(manifest.named_files(found)) + len(logs) + 1
+    return Report(level, files, tuple(problems), graphs, tuple(damaged)), found.version
 
 
 def damaged_files(fs: FileSystem, folder: str, found: Manifest, *, checksums: bool) -> dict[str, str]:
