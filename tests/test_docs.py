@@ -118,6 +118,22 @@ def test_every_example_of_the_store_runs(tmp_path: Path, monkeypatch: pytest.Mon
     assert ran["t4dm"] >= 10
 
 
+def test_every_example_of_the_stack_runs() -> None:
+    names: dict[str, object] = {}
+    blocks = [text for kind, text in examples(ROOT / "docs/spiking.md") if kind == "python"]
+    assert len(blocks) >= 7
+    for text in blocks:
+        exec(compile(text, "docs/spiking.md", "exec"), names)
+
+
+def test_the_modules_that_the_page_of_the_stack_names_are_there() -> None:
+    page = (ROOT / "docs/spiking.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(\w+\.py)`", page))
+    assert len(named) >= 20
+    there = {path.name for wing in ("spiking", "plasticity") for path in (ROOT / "t4dm" / wing).glob("*.py")}
+    assert named <= there
+
+
 def test_the_cheap_commands_of_the_readme_run(monkeypatch: pytest.MonkeyPatch) -> None:
     cheap = [
         command for where, command in SHOWN if where == "README.md" and command.startswith("t4dm configs ls")
