@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, overload
 
@@ -10,9 +11,11 @@ from numpy.typing import NDArray
 
 from t4dm.errors import FilterError, ItemError, VectorError
 from t4dm.t4dx import door, listing, planner
+from t4dm.t4dx.costs import RECALL, Costs
 from t4dm.t4dx.facets import Facet, facets
 from t4dm.t4dx.filters import Filter
 from t4dm.t4dx.matching import match
+from t4dm.t4dx.planner import Aim
 from t4dm.t4dx.state import Version
 from t4dm.t4dx.tables import ITEM_COLUMNS, NO_ROWS, View
 from t4dm.t4dx.types import DEFAULT, AsOf, Hits, Item, Lsn
@@ -24,10 +27,18 @@ ALL: Final = Filter()
 
 
 class ItemReads:
-    """Read operations on items over `version()`."""
+    """Read operations on items over `version()`.
 
-    def __init__(self, version: Callable[[], Version]) -> None:
+    Attributes:
+        costs: what searches cost by this; None for the costs of this machine, measured once.
+        searched: how often parts of the store were searched in which way.
+    """
+
+    costs: Costs | None = None
+
+    def __init__(self, version: Callable[[], Version], *, searched: Counter[str] | None = None) -> None:
         self._read = version
+        self.searched: Counter[str] = Counter() if searched is None else searched
 
     @property
     def lsn(self) -> Lsn:
@@ -64,6 +75,8 @@ class ItemReads:
         *,
         collection: str = ...,
         as_of: When = ...,
+        recall: float = ...,
+        ef: int | None = ...,
         explain: bool = ...,
     ) -> Hits: ...
     @overload
@@ -75,6 +88,8 @@ class ItemReads:
         *,
         collection: str = ...,
         as_of: When = ...,
+        recall: float = ...,
+        ef: int | None = ...,
         explain: bool = ...,
     ) -> list[Hits]: ...
     def search(
@@ -85,10 +100,13 @@ class ItemReads:
         *,
         collection: str = DEFAULT,
         as_of: When = None,
+        recall: float = RECALL,
+        ef: int | None = None,
         explain: bool = False,
     ) -> Any:
         """The k nearest items of a collection among those that pass the filter: always min(k, matches), best
-        first, ties by id.
+        first, ties by id. Scores are exact, and so is the answer where little has to be compared; among more
+        the share `recall` of the nearest is found.
 
         The score is the cosine, the dot product or minus the Euclidean distance, as the collection's metric
         says; higher is better for each.
@@ -99,26 +117,36 @@ class ItemReads:
             where: one filter; for several queries also one per query.
             collection: where to search; the query has its vector size.
             as_of: a time in seconds or an `AsOf`; the present by default.
+            recall: the share of the k nearest to find, on average; 1 for an exact answer.
+            ef: how many candidates a walk through a graph keeps, in place of what `recall` asks for.
             explain: keep in `Hits.plan` how each part of the store was searched: its rows, its matches, the
-                field for which it was pruned, the path and the seconds.
+                field for which it was pruned, the path, why that one, and the seconds.
 
         Returns:
             Hits for one query, a list of Hits for several.
 
         Raises:
             VectorError: wrong shape, NaN or infinity. UnknownCollectionError: no such collection.
+            FilterError: k, recall or ef out of range.
         """
         version, queries = self._read(), np.asarray(vector, np.float32)
         code = version.collections.code(collection)
         matrix = _matrix(queries, version.collections.rows[code].dim)
         if k < 0:
             raise FilterError(f"k is {k}; ask for k=0 or more hits")
+        if not 0.0 < recall <= 1.0:
+            raise FilterError(f"recall is {recall}; ask for recall=0.99, or for recall=1 to be exact")
+        if ef is not None and ef < 1:
+            raise FilterError(f"ef is {ef}; ask for ef=64, or leave it out")
         wheres = [where] if isinstance(where, Filter) else list(where)
         if len(wheres) not in (1, len(matrix)):
             raise FilterError(
                 f"{len(wheres)} filters for {len(matrix)} queries; pass one filter, or one for each"
             )
-        found = planner.search(version, matrix, k, wheres, as_point(as_of), code=code)
+        aim = Aim(recall, ef, self.costs)
+        found = planner.search(
+            version, matrix, k, wheres, as_point(as_of), code=code, aim=aim, tally=self.searched
+        )
         kept = found if explain else [Hits(tuple(hits)) for hits in found]
         return kept if queries.ndim == 2 else kept[0]
 

@@ -30,11 +30,12 @@ class Query:
     """Queries [Q, D] under a metric of one collection.
 
     Attributes:
+        raw: the queries [Q, D] as they came.
         fast: the directions [Q, D], norm 1 or 0, for the matrix product.
     """
 
     def __init__(self, queries: NDArray[np.float32], metric: str) -> None:
-        self._metric, self._wide = metric, queries.astype(np.float64)
+        self.raw, self._metric, self._wide = queries, metric, queries.astype(np.float64)
         self._norms = np.sqrt(np.square(self._wide).sum(axis=1))
         if metric != "cosine":
             _check_norms(self._norms)
@@ -43,6 +44,11 @@ class Query:
         self.fast = self._directions.astype(np.float32)
         # + 4u: rounding the direction, the product with the norm, and the scores on both sides of a tie
         self._slack = (queries.shape[1] + 4) * _UNIT * 1.1
+
+    @property
+    def dim(self) -> int:
+        """Size of a vector."""
+        return self.raw.shape[1]
 
     def exact(self, vectors: NDArray[np.float32], inverse: Floats, place: int) -> Scores:
         """Scores [n] of vectors [n, D] with inverse norms [n] for one query."""
@@ -61,7 +67,7 @@ class Query:
         if self._metric == "cosine":
             near = products * inverse
         else:
-            lengths = np.divide(1.0, inverse, out=np.zeros_like(inverse), where=inverse > 0)
+            lengths = _lengths(inverse)
             near, slack = products, lengths * self._slack
             if self._metric == "l2":
                 near, slack = self._distances(products, lengths, place)
@@ -69,12 +75,27 @@ class Query:
         edge = np.partition(low, len(low) - k)[len(low) - k]
         return np.flatnonzero(near + slack >= edge)
 
+    def ceiling(self, cosines: NDArray[Any], inverse: Floats, place: int) -> NDArray[Any]:
+        """The largest score [n] of rows whose cosine is `cosines` [n] at most."""
+        if self._metric == "cosine":
+            return cosines
+        lengths, own = _lengths(inverse), float(self._norms[place])
+        if self._metric == "dot":
+            return cosines * (lengths * own)
+        squares: Floats = np.square(lengths) + own**2 - 2.0 * own * lengths * cosines
+        ceilings: Floats = -np.sqrt(np.maximum(squares, 0.0)) * (1.0 - 4.0 * _UNIT)
+        return ceilings
+
     def _distances(self, products: Floats, lengths: Floats, place: int) -> tuple[Floats, Floats]:
         """Minus the squared distances, and how far off they may be: by the product, by float64, by ties."""
         own, squares = float(self._norms[place]), np.square(lengths) + float(self._norms[place]) ** 2
         near = 2.0 * own * products - squares
         slack = 2.0 * own * lengths * self._slack + 1e-13 * squares + 4.0 * _UNIT * np.abs(near)
         return near, slack
+
+
+def _lengths(inverse: Floats) -> Floats:
+    return np.divide(1.0, inverse, out=np.zeros_like(inverse), where=inverse > 0)
 
 
 def _check_norms(norms: Floats) -> None:

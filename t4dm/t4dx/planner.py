@@ -1,37 +1,50 @@
-"""Exact search: filters on columns first, their count decides, then scores and a fixed order.
+"""Search: filters on columns first, their count decides the way, then scores and a fixed order.
 
 Every answer holds min(k, matches) hits, best first, ties by id. A view whose hull cannot hold a match is not
-looked at. `explain` tells all of it.
+looked at. The others are searched exactly, by one-bit codes, or by a graph with a bitmap of what passes,
+whichever is the cheapest; where a graph finds too little, the view is searched again without it. `explain`
+tells all of it.
 """
 
 from __future__ import annotations
 
+import threading
 import time
+import weakref
+from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from t4dm.t4dx import costs
+from t4dm.t4dx.ann import Graph
+from t4dm.t4dx.codes import FEWEST, NARROWEST, CodedColumn, coded_column, turning
+from t4dm.t4dx.costs import Choice, Costs, Task
 from t4dm.t4dx.filters import Filter
 from t4dm.t4dx.matching import match
-from t4dm.t4dx.metrics import Query, Scores
+from t4dm.t4dx.metrics import Query
+from t4dm.t4dx.proposals import by_codes, by_graph
+from t4dm.t4dx.scoring import Best, Column, Part, Ranked, column_of, part_of, score
 from t4dm.t4dx.state import Version
-from t4dm.t4dx.tables import Rows, View
 from t4dm.t4dx.types import AsOf, Hit, Hits
 from t4dm.t4dx.zone_maps import pruned
 
-_SMALL: Final = 128  # rows below which the shortlist costs more than it saves
-Ranked = tuple[float, str, int, int]  # -score, id, view, row
+_LADDERS: Final[weakref.WeakKeyDictionary[Graph, tuple[float, ...]]] = weakref.WeakKeyDictionary()
+_LOCK: Final = threading.Lock()
+_TALLY: Final = threading.Lock()
+_USUAL: Final = Costs()
 
 
-class _Part(NamedTuple):
-    """The rows of one view that pass a filter and have a vector in the collection."""
+class Aim(NamedTuple):
+    """How good an answer must be: the share of the k best to find; the size of walks through graphs, None to
+    let it follow; what work costs, None for what it does on this machine.
+    """
 
-    view: View
-    number: int
-    code: int
-    rows: Rows
+    recall: float = costs.RECALL
+    ef: int | None = None
+    costs: Costs | None = None
 
 
 def search(
@@ -42,20 +55,31 @@ def search(
     as_of: AsOf | None,
     *,
     code: int = 0,
+    aim: Aim = Aim(),  # noqa: B008
+    tally: Counter[str] | None = None,
 ) -> list[Hits]:
-    """The k nearest items of each query in one collection; `wheres` holds one filter, or one per query."""
+    """The k nearest items of each query in one collection; `wheres` holds one filter, or one per query.
+
+    `tally` is told how often views were searched in which way.
+    """
     query = Query(queries, version.collections.rows[code].metric)
     groups: dict[Filter, list[int]] = {}
     for place in range(len(queries)):
         groups.setdefault(wheres[place if len(wheres) > 1 else 0], []).append(place)
-    found: list[list[Ranked]] = [[] for _ in queries]
+    best = Best(len(queries), k)
     plans: list[list[Mapping[str, object]]] = [[] for _ in queries]
-    for number, view in enumerate(version.views):
-        for where, places in groups.items():
-            line = _search_view(version, number, view, where, as_of, code, query, places, k, found)
-            for place in places:
+    # the largest view first: what it holds spares the others
+    order = sorted(range(len(version.views)), key=lambda number: -version.views[number].n)
+    for number in order:
+        for where, asked in groups.items():
+            line = _search_view(version, number, where, as_of, code, query, asked, best, aim)
+            if tally is not None:
+                _note(tally, line, len(asked))
+            for place in asked:
                 plans[place].append(line)
-    return [_top(version, ranked, k, plan) for ranked, plan in zip(found, plans, strict=True)]
+    for plan in plans:
+        plan.sort(key=_number)
+    return [_top(version, ranked, k, plan) for ranked, plan in zip(best.ranked, plans, strict=True)]
 
 
 def count(version: Version, where: Filter, as_of: AsOf | None = None) -> int:
@@ -70,59 +94,144 @@ def count(version: Version, where: Filter, as_of: AsOf | None = None) -> int:
 def _search_view(
     version: Version,
     number: int,
-    view: View,
     where: Filter,
     as_of: AsOf | None,
     code: int,
     query: Query,
-    places: list[int],
-    k: int,
-    found: list[list[Ranked]],
-) -> dict[str, object]:
+    asked: list[int],
+    best: Best,
+    aim: Aim,
+) -> dict[str, Any]:
     """Add the best of one view to what was found, and tell how."""
-    started, rows = time.perf_counter(), np.zeros(0, np.int64)
-    reason = pruned(view, where, as_of)
+    started, view = time.perf_counter(), version.views[number]
+    line: dict[str, Any] = {"view": number, "rows": view.n, "matches": 0, "path": "skipped"}
+    reason = line["pruned"] = pruned(view, where, as_of)
     if not reason:
-        rows = match(view, where, as_of, version.collections)
-        rows = rows[(view.items["vec_row"][rows] >= 0) & (view.items["collection"][rows] == code)]
-    if len(rows) and k:
-        _score(_Part(view, number, code, rows), query, places, k, found)
-    return {
-        "view": number,
-        "rows": view.n,
-        "matches": len(rows),
-        "pruned": reason,
-        "path": "exact" if len(rows) else "skipped",
-        "seconds": time.perf_counter() - started,
-    }
+        part = part_of(view, number, code, where, as_of, version.collections)
+        line["matches"] = len(part.rows)
+        if len(part.rows) and best.k:
+            line |= _look(_Sight(part, query, asked, best, aim))
+    line["seconds"] = time.perf_counter() - started
+    return line
 
 
-def _score(part: _Part, query: Query, places: list[int], k: int, found: list[list[Ranked]]) -> None:
-    view, rows = part.view, part.rows
-    block, where = view.source.vectors(part.code), view.items["vec_row"][rows]
-    inverse = view.items["inv_norm"][rows]
-    if len(rows) <= max(_SMALL, 2 * k):
-        vectors = block[where]
-        for place in places:
-            found[place] += _best(part, rows, query.exact(vectors, inverse, place), k)
-        return
-    fast = query.fast[places].T
-    used = int(where.max()) + 1
-    products = (block[:used] @ fast)[where] if 2 * len(rows) > used else block[where] @ fast
-    for column, place in enumerate(places):
-        short = query.shortlist(products[:, column].astype(np.float64), inverse, place, k)
-        scores = query.exact(block[where[short]], inverse[short], place)
-        found[place] += _best(part, rows[short], scores, k)
+class _Sight(NamedTuple):
+    """A part of a view and who asks about it."""
+
+    part: Part
+    query: Query
+    asked: list[int]
+    best: Best
+    aim: Aim
 
 
-def _best(part: _Part, rows: Rows, scores: Scores, k: int) -> list[Ranked]:
-    if len(rows) > k:
-        edge = np.partition(scores, len(scores) - k)[len(scores) - k]
-        keep = np.flatnonzero(scores >= edge)
-        rows, scores = rows[keep], scores[keep]
-    pairs = zip(scores.tolist(), rows.tolist(), strict=True)
-    ranked = sorted((-score, part.view.source.id_at(row), part.number, row) for score, row in pairs)
-    return ranked[:k]
+def _look(sight: _Sight) -> dict[str, Any]:
+    """Choose a path and take it."""
+    part, aim = sight.part, sight.aim
+    column = column_of(part.view, part.code)
+    if aim.recall >= 1.0 or column.size <= (aim.costs or _USUAL).small:
+        score(part, sight.query, sight.asked, sight.best)
+        return {"path": "exact", "reason": "recall=1" if aim.recall >= 1.0 else "small"}
+    graph = part.view.source.graph(part.code)
+    if graph is None:
+        return _scan(sight, column)
+    inside, loose = _divided(part, graph)
+    share = len(inside.rows) / max(1, graph.rows)
+    if share < costs.LEAST_SHARE:
+        return {**_scan(sight, column), "share": share}
+    ef = aim.ef or costs.walk_size(_ladder(graph, part), aim.recall, share, sight.best.k)
+    task = _task(sight, column)._replace(graphed=len(inside.rows), loose=len(loose.rows), ef=ef)
+    choice = _choice(sight, task)
+    if choice.path != "graph":
+        return _scan(sight, column, choice)
+    walked = by_graph(inside, column, graph, sight.query, sight.asked, sight.best, ef=ef)
+    line = {**_told(sight, choice), "scored": walked.scored, "ef": ef, "share": share}
+    if len(loose.rows):
+        line["loose"] = _scan(sight._replace(part=loose), column)["path"]
+    if walked.short:
+        line["fallback"] = len(walked.short)
+        line["fallback_path"] = _scan(sight._replace(part=inside, asked=walked.short), column)["path"]
+    return line
+
+
+def _scan(sight: _Sight, column: Column, choice: Choice | None = None) -> dict[str, Any]:
+    """By codes or exactly."""
+    coded = _coded(sight, column)
+    choice = choice or _choice(sight, _task(sight, column))
+    if choice.path == "codes" and coded is not None:
+        sure = costs.sureness(sight.aim.recall)
+        scored = by_codes(sight.part, coded, sight.query, sight.asked, sight.best, sureness=sure)
+        return {**_told(sight, choice), "scored": scored}
+    if coded is not None:
+        coded.saved += choice.saving
+    score(sight.part, sight.query, sight.asked, sight.best)
+    return _told(sight, choice)
+
+
+def _told(sight: _Sight, choice: Choice) -> dict[str, Any]:
+    told = {"path": choice.path, "reason": choice.reason, "recall": sight.aim.recall}
+    return {**told, "expected_seconds": choice.seconds}
+
+
+def _task(sight: _Sight, column: Column) -> Task:
+    coded, dim = _coded(sight, column), sight.query.dim
+    return Task(
+        matches=len(sight.part.rows),
+        places=column.size,
+        dim=dim,
+        queries=len(sight.asked),
+        bits=turning(dim).bits if coded is not None else 0,
+        uncoded=max(0, column.size - coded.done) if coded is not None else 0,
+        saved=coded.saved if coded is not None else 0.0,
+    )
+
+
+def _choice(sight: _Sight, task: Task) -> Choice:
+    return costs.choose(sight.aim.costs or costs.measured(), task, recall=sight.aim.recall)
+
+
+def _coded(sight: _Sight, column: Column) -> CodedColumn | None:
+    """The codes of a view's vectors, made or not; None where they are not worth having."""
+    part, dim = sight.part, sight.query.dim
+    if column.size < FEWEST or dim < NARROWEST:
+        return None
+    return coded_column(part.view.source, part.code, dim)
+
+
+def _divided(part: Part, graph: Graph) -> tuple[Part, Part]:
+    """The rows that a graph can find, and those that it cannot."""
+    loose = part.places >= graph.rows
+    if len(graph.unreached):
+        loose |= np.isin(part.places, graph.unreached)
+    if not loose.any():
+        return part, part.take(np.zeros(0, np.int64))
+    return part.take(np.flatnonzero(~loose)), part.take(np.flatnonzero(loose))
+
+
+def _ladder(graph: Graph, part: Part) -> tuple[float, ...]:
+    """What walks of each size find in a graph: known to it, or measured at its first use."""
+    found: tuple[float, ...] | None = getattr(graph, "ladder", None)
+    if found is None:
+        with _LOCK:
+            found = _LADDERS.get(graph)
+            if found is None:
+                found = _LADDERS[graph] = costs.ladder_of(
+                    graph, lambda place: part.view.source.vector(part.code, place)
+                )
+    return found
+
+
+def _note(tally: Counter[str], line: Mapping[str, Any], queries: int) -> None:
+    with _TALLY:
+        tally[line["path"]] += queries
+        if "fallback" in line:
+            tally["fallback"] += line["fallback"]
+
+
+def _number(line: Mapping[str, object]) -> int:
+    found = line["view"]
+    assert isinstance(found, int)
+    return found
 
 
 def _top(version: Version, ranked: list[Ranked], k: int, plan: list[Mapping[str, object]]) -> Hits:

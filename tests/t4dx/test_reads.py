@@ -74,7 +74,7 @@ def test_search_gives_the_smaller_of_k_and_matches_and_explains_itself() -> None
     hits = store.search(np.ones(2), 5, Filter(kappa=(0.75, 1)), explain=True)
     line = dict(hits.plan[0])
     assert line.pop("seconds") > 0
-    assert line == {"view": 0, "rows": 11, "matches": 2, "pruned": "", "path": "exact"}
+    assert line == {"view": 0, "rows": 11, "matches": 2, "pruned": "", "path": "exact", "reason": "small"}
     assert store.search(np.ones(2), 5, Filter(kappa=(0.95, 1)), explain=True).plan[0]["pruned"] == "kappa"
     assert store.search(np.ones(2), 5).plan is None
 

@@ -1,0 +1,190 @@
+"""What each way to search a view costs, and which is the cheapest that still finds what it should.
+
+Costs are seconds per unit of work; the defaults are those of one core of an EPYC (Zen 4). `measured` takes
+those of this machine once per process, in some ten milliseconds; tests give a table of their own.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from statistics import NormalDist
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from t4dm.t4dx.ann import Graph
+from t4dm.t4dx.codes import hamming
+from t4dm.t4dx.types import Float32s
+
+RECALL: Final = 0.99
+"""Of the k best, the share that a search finds unless it is told otherwise."""
+LADDER: Final = (32, 48, 64, 96, 128, 192, 256, 384, 512)
+"""Sizes `ef` of a walk through a graph that are tried."""
+LEAST_SHARE: Final = 0.1
+"""Share of allowed places below which a walk through a graph loses its way: at 10 % and ef=64 recall is 0.98,
+at 1 % it is 0.39.
+"""
+_ASSUMED: Final = ((0.9, 32), (0.95, 64), (0.98, 96), (0.99, 192), (0.995, 256), (0.998, 384))
+_SAMPLE: Final = 16
+_TRUTH: Final = 10
+
+
+class Costs(NamedTuple):
+    """Seconds, unless it says otherwise."""
+
+    scan: float = 0.24e-9  # per number of a block that is read front to back
+    gather: float = 0.27e-9  # per number of rows that are picked
+    sort: float = 20e-9  # per row and query: bounds and a partition of their scores
+    signs: float = 1.5e-9  # per word of 64 signs and query
+    bounds: float = 12e-9  # per row and query: from signs to a bound
+    probe: float = 120e-6  # per query: its code, the first rows scored
+    encode: float = 9e-9  # per number of a vector that gets its code
+    walk: float = 4e-9  # per step of ef, number of a vector and query
+    enter: float = 80e-6  # per query: bitmap, re-ranking
+    near: float = 0.02  # share of the rows that codes leave to be scored
+    small: int = 4096  # vectors of a view up to which it is searched exactly: a millisecond at most
+
+
+class Task(NamedTuple):
+    """One view, one filter, some queries."""
+
+    matches: int  # rows that pass
+    places: int  # vectors of the view
+    dim: int
+    queries: int
+    bits: int  # of a code; 0 where the view has none
+    uncoded: int  # vectors that have no code yet
+    graphed: int = 0  # matches in the graph
+    loose: int = 0  # matches that the graph does not reach
+    ef: int = 0
+    saved: float = 0.0  # seconds that codes would have saved before
+
+
+class Choice(NamedTuple):
+    """A path with its estimated seconds, and of the codes what they would have saved and cost to make."""
+
+    path: str
+    reason: str
+    seconds: float
+    saving: float = 0.0
+    making: float = 0.0
+
+
+def choose(costs: Costs, task: Task, *, recall: float) -> Choice:
+    """The cheapest path. Codes that are still to be made are chosen once searches without them have cost as
+    much more as making them does: never more than twice the cheapest course.
+    """
+    exact = exact_seconds(costs, task, task.matches)
+    if recall >= 1.0:
+        return Choice("exact", "recall=1", exact)
+    if task.places <= costs.small:
+        return Choice("exact", "small", exact)
+    codes = codes_seconds(costs, task, task.matches) if task.bits else np.inf
+    making = costs.encode * task.dim * task.uncoded
+    graph = _graph_seconds(costs, task) if task.graphed else np.inf
+    best = min(exact, codes, graph)
+    if best == graph:
+        return Choice("graph", "cheapest", graph)
+    if best == codes:
+        other = min(exact, graph)
+        if making <= task.saved + other - codes or making <= codes:
+            return Choice("codes", "cheapest", codes)
+        path = "exact" if exact <= graph else "graph"
+        return Choice(path, "codes not made yet", other, other - codes, making)
+    return Choice("exact", "cheapest" if task.graphed or task.bits else "no codes, no graph", exact)
+
+
+def exact_seconds(costs: Costs, task: Task, rows: int) -> float:
+    """Every row scored."""
+    read = (
+        min(costs.gather * rows, costs.scan * task.places) if 2 * rows > task.places else costs.gather * rows
+    )
+    return read * task.dim * (1 + 0.1 * (task.queries - 1)) + costs.sort * rows * task.queries
+
+
+def codes_seconds(costs: Costs, task: Task, rows: int) -> float:
+    """Every code looked at, some rows scored."""
+    one = costs.probe + (costs.signs * task.bits / 64 + costs.bounds) * rows
+    return task.queries * (one + costs.gather * task.dim * costs.near * rows)
+
+
+def _graph_seconds(costs: Costs, task: Task) -> float:
+    walk = costs.enter + costs.walk * task.ef * task.dim
+    loose = exact_seconds(costs, task, task.loose)
+    if task.bits:
+        loose = min(loose, codes_seconds(costs, task, task.loose))
+    return task.queries * walk + (loose if task.loose else 0.0)
+
+
+def sureness(recall: float) -> float:
+    """How many standard deviations a bound from codes must hold for a recall below 1."""
+    return max(0.0, NormalDist().inv_cdf(recall))
+
+
+def walk_size(ladder: tuple[float, ...] | None, recall: float, share: float, k: int) -> int:
+    """`ef` of a walk where a share of the places is allowed; the ladder says what each size found."""
+    if ladder is None:
+        size = next((size for found, size in _ASSUMED if found >= recall), LADDER[-1])
+    else:
+        enough = 1.0 - (1.0 - recall) / 2  # a sample errs, and asks for what it holds
+        size = next((size for found, size in zip(ladder, LADDER, strict=True) if found >= enough), LADDER[-1])
+    return max(int(size / np.sqrt(max(share, LEAST_SHARE))), 2 * k)
+
+
+def ladder_of(graph: Graph, vector: Callable[[int], Float32s]) -> tuple[float, ...]:
+    """What walks of each size find of what the largest finds, for some vectors of the graph, which `vector`
+    gives by their place.
+    """
+    places = np.linspace(0, graph.rows - 1, min(_SAMPLE, graph.rows)).astype(np.int64)
+    queries = np.array([vector(place) for place in places.tolist()])
+    truth = _found(graph, queries, places, LADDER[-1])
+    recalls = []
+    for size in LADDER[:-1]:
+        found = _found(graph, queries, places, size)
+        shares = [len(own & best) / max(1, len(best)) for own, best in zip(found, truth, strict=True)]
+        recalls.append(float(np.mean(shares)))
+        if recalls[-1] == 1.0:
+            break
+    return (*recalls, *[1.0] * (len(LADDER) - len(recalls)))
+
+
+def _found(graph: Graph, queries: Float32s, places: np.typing.NDArray[np.int64], size: int) -> list[set[int]]:
+    found = graph.search(queries, _TRUTH + 1, ef=size)[1].tolist()
+    return [
+        set([place for place in line if place not in (own, -1)][:_TRUTH])
+        for line, own in zip(found, places.tolist(), strict=True)
+    ]
+
+
+@lru_cache(maxsize=1)
+def measured() -> Costs:
+    """The costs of this machine; what cannot be measured alone is scaled with the rest."""
+    usual, rng = Costs(), np.random.default_rng(0)
+    block, query = np.ones((8192, 512), np.float32), np.ones(512, np.float32)
+    places = rng.permutation(8192)[:1024]
+    signs = rng.integers(0, 2**63, (8192, 16), dtype=np.uint64)
+    scan = _least(lambda: block @ query) / block.size
+    gather = _least(lambda: block[places] @ query) / (1024 * 512)
+    word = _least(lambda: hamming(signs, signs[0])) / signs.size
+    scores = rng.standard_normal(8192)
+    sort = _least(lambda: np.flatnonzero(scores >= np.partition(scores, 8000)[8000])) / 8192
+    pace = gather / usual.gather
+    return usual._replace(
+        scan=scan,
+        gather=gather,
+        signs=word,
+        sort=2 * sort,
+        walk=usual.walk * pace,
+        encode=usual.encode * pace,
+    )
+
+
+def _least(work: Callable[[], object]) -> float:
+    best = np.inf
+    for _ in range(5):
+        started = time.perf_counter()
+        work()
+        best = min(best, time.perf_counter() - started)
+    return best

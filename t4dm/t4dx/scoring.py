@@ -1,0 +1,145 @@
+"""The rows of a view that pass a filter, scored from their stored vectors, and the best of them so far.
+
+What is best does not depend on how rows were proposed: scores are those of `metrics`, ties go by id.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, NamedTuple, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t4dm.t4dx.filters import Filter
+from t4dm.t4dx.matching import match
+from t4dm.t4dx.metrics import Floats, Query, Scores
+from t4dm.t4dx.registry import Collections
+from t4dm.t4dx.tables import Rows, View
+from t4dm.t4dx.types import AsOf, Float32s
+
+EVERY: Final = Filter()
+_SMALL: Final = 128  # rows below which the shortlist costs more than it saves
+_LIFE: Final = tuple(("items", name) for name in ("alive", "record_until", "vec_row", "collection"))
+Ranked = tuple[float, str, int, int]  # -score, id, view, row
+
+
+class Part(NamedTuple):
+    """The rows [n] of one view that pass a filter and have a vector in one collection; where the vectors lie
+    [n], and one over their lengths [n].
+    """
+
+    view: View
+    number: int
+    code: int
+    rows: Rows
+    places: Rows
+    inverse: Floats
+
+    @property
+    def block(self) -> Float32s:
+        """The vectors of the view [N, D]: row i has the one at `places[i]`."""
+        return self.view.source.vectors(self.code)
+
+    def vectors(self) -> Float32s:
+        """The vectors of the rows [n, D], one by one: all of a segment are checked at their first use."""
+        one, code = self.view.source.vector, self.code
+        return np.array([one(code, place) for place in self.places.tolist()])
+
+    def take(self, chosen: NDArray[np.int64]) -> Part:
+        """Some of the rows."""
+        return self._replace(rows=self.rows[chosen], places=self.places[chosen], inverse=self.inverse[chosen])
+
+
+class Column(NamedTuple):
+    """The vectors of a view in one collection: how many, and the row of each, ended ones too."""
+
+    size: int
+    rows: Rows
+
+
+def part_of(
+    view: View, number: int, code: int, where: Filter, as_of: AsOf | None, collections: Collections
+) -> Part:
+    """What passes; kept where all of the present is asked for."""
+    if as_of is None and where == EVERY:
+        kept: tuple[Rows, Rows, Floats] = view.memo(
+            f"vectors {code}", _LIFE, lambda: _chosen(view, code, view.visible_items(None))
+        )
+        return Part(view, number, code, *kept)
+    return Part(view, number, code, *_chosen(view, code, match(view, where, as_of, collections)))
+
+
+def _chosen(view: View, code: int, rows: Rows) -> tuple[Rows, Rows, Floats]:
+    places = view.items["vec_row"][rows]
+    fits = (places >= 0) & (view.items["collection"][rows] == code)
+    if not fits.all():
+        rows, places = rows[fits], places[fits]
+    return rows, places.astype(np.int64), view.items["inv_norm"][rows]
+
+
+def column_of(view: View, code: int) -> Column:
+    """The vector column of a view; kept until a row is added."""
+
+    def make() -> Column:
+        places, own = view.items["vec_row"][: view.n], view.items["collection"][: view.n]
+        held = np.flatnonzero((places >= 0) & (own == code))
+        rows = np.full(int(places[held].max(initial=-1)) + 1, -1, np.int64)
+        rows[places[held]] = held
+        return Column(len(rows), rows)
+
+    found: Column = view.memo(f"column {code}", (), make)
+    return found
+
+
+@final
+class Best:
+    """The k best of each query so far."""
+
+    def __init__(self, queries: int, k: int) -> None:
+        self.k = k
+        self.ranked: list[list[Ranked]] = [[] for _ in range(queries)]
+
+    def edge(self, place: int) -> float:
+        """A score below which nothing more can enter."""
+        ranked = self.ranked[place]
+        return -ranked[self.k - 1][0] if len(ranked) >= self.k else -np.inf
+
+    def add(self, place: int, part: Part, scores: Scores) -> None:
+        """Offer the rows of a part with their scores [n] for one query."""
+        rows, k = part.rows, self.k
+        least = self.edge(place)
+        if len(rows) > k:
+            least = max(least, float(np.partition(scores, len(scores) - k)[len(scores) - k]))
+        if least > -np.inf:
+            keep = np.flatnonzero(scores >= least)
+            rows, scores = rows[keep], scores[keep]
+        name, number = part.view.source.id_at, part.number
+        fresh = [
+            (-score, name(row), number, row)
+            for score, row in zip(scores.tolist(), rows.tolist(), strict=True)
+        ]
+        self.ranked[place] = sorted(self.ranked[place] + fresh)[:k]
+
+
+def score_few(part: Part, query: Query, place: int, best: Best) -> None:
+    """`score` for one query and some dozen rows, without a touch of the other vectors."""
+    best.add(place, part, query.exact(part.vectors(), part.inverse, place))
+
+
+def score(part: Part, query: Query, asked: Sequence[int], best: Best) -> None:
+    """Score every row of a part for some of the queries."""
+    if not len(part.rows):
+        return
+    block, where, inverse = part.block, part.places, part.inverse
+    if len(where) <= max(_SMALL, 2 * best.k):
+        vectors = block[where]
+        for place in asked:
+            best.add(place, part, query.exact(vectors, inverse, place))
+        return
+    fast = query.fast[asked].T
+    used = int(where.max()) + 1
+    products = (block[:used] @ fast)[where] if 2 * len(where) > used else block[where] @ fast
+    for column, place in enumerate(asked):
+        short = query.shortlist(products[:, column].astype(np.float64), inverse, place, best.k)
+        best.add(place, part.take(short), query.exact(block[where[short]], inverse[short], place))
