@@ -28,6 +28,7 @@ BLOCK: Final = 1 << 18
 """Bytes that one checksum covers."""
 _MAGIC: Final = b"T4DXGRPH"
 _TAIL: Final = struct.Struct("<II8s")  # size of the foot, its CRC32, the magic
+_PIECE: Final = 1 << 20  # bytes written at once
 _BURST: Final = 8 << 20  # bytes until the next fsync: the log waits behind it for a turn at the disk
 
 
@@ -186,7 +187,7 @@ def _write(
     sink = _Sink(file, pulse)
     try:
         structure = builder.write(sink.take)
-        sink.check()
+        sink.end()
         made = foot(structure, sink.size, sink.sums())
         body = msgpack.packb(asdict(made), use_bin_type=True)
         sink.put(body + _TAIL.pack(len(body), zlib.crc32(body), _MAGIC))
@@ -200,30 +201,39 @@ def _write(
 class _Sink:
     """Bytes on their way to a file, and their checksums.
 
-    A library calls `take` from C++, through which no exception can pass: it is kept until `check`.
+    A library calls `take` from C++, through which no exception can pass: it is kept until `end`.
     """
 
     def __init__(self, file: LogFile, pulse: Callable[[], None]) -> None:
         self._file, self._pulse = file, pulse
-        self.size, self._synced = 0, 0
+        self.size, self._synced, self._waiting = 0, 0, bytearray()
         self._done, self._crc, self._room = list[int](), 0, BLOCK
         self._failure: BaseException | None = None
 
     def take(self, data: bytes) -> None:
-        """Write some more."""
+        """Write some more, in pieces that are worth a call."""
         if self._failure is not None:
+            return
+        self._waiting += data
+        if len(self._waiting) < _PIECE:
             return
         try:
             self._pulse()
-            self.put(data)
-            self._add(data)
+            self._move()
         except BaseException as error:
             self._failure = error
 
-    def check(self) -> None:
-        """Raise what went wrong."""
+    def end(self) -> None:
+        """Write the rest; raises what went wrong before."""
         if self._failure is not None:
             raise self._failure
+        self._move()
+
+    def _move(self) -> None:
+        data = bytes(self._waiting)
+        self._waiting.clear()
+        self.put(data)
+        self._add(data)
 
     def put(self, data: bytes) -> None:
         """Write, without a checksum."""
