@@ -27,6 +27,8 @@ LEAST_SHARE: Final = 0.1
 at 1 % it is 0.39.
 """
 _ASSUMED: Final = ((0.9, 32), (0.95, 64), (0.98, 96), (0.99, 192), (0.995, 256), (0.998, 384))
+_LEAST: Final = ((0.98, 32), (0.995, 64), (1.0, 128))
+"""What a sample of the graph's own vectors, which are found more easily than others, cannot argue away."""
 _SAMPLE: Final = 16
 _TRUTH: Final = 10
 
@@ -130,6 +132,7 @@ def walk_size(ladder: tuple[float, ...] | None, recall: float, share: float, k: 
     else:
         enough = 1.0 - (1.0 - recall) / 2  # a sample errs, and asks for what it holds
         size = next((size for found, size in zip(ladder, LADDER, strict=True) if found >= enough), LADDER[-1])
+    size = max(size, next(least for found, least in _LEAST if recall <= found))
     return max(int(size / np.sqrt(max(share, LEAST_SHARE))), 2 * k)
 
 

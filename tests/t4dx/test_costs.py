@@ -63,6 +63,7 @@ def test_a_walk_is_as_long_as_recall_and_filter_ask() -> None:
     assert walk_size(ladder, 0.99, 0.25, 10) == 192
     assert walk_size(ladder, 0.999, 1.0, 10) == 128
     assert walk_size(ladder, 0.99, 1.0, 200) == 400
+    assert [walk_size((1.0,) * 9, recall, 1.0, 10) for recall in (0.9, 0.99, 0.999)] == [32, 64, 128]
     assert [walk_size(None, recall, 1.0, 10) for recall in (0.9, 0.99, 0.9999)] == [32, 192, 512]
 
 
