@@ -72,9 +72,12 @@ def study_block(
 
 
 def fresh_model(seed: int) -> tuple[MemoryLM, int, str]:
-    """The shipped backbone with a stack as training starts it: calibrated on the first batch."""
+    """The shipped backbone with a stack as training starts it: calibrated on the first batch.
+
+    Without LoRA, which says nothing before training and takes long to import.
+    """
     streams(seed)
-    parts = assemble(plain(compose("train", ["model=tiny"])))
+    parts = assemble(plain(compose("train", ["model=tiny", "model.lora=null"])))
     batch = next(iter(parts.data.train_dataloader()))
     calibrate(parts.model, batch["input_ids"], attention_mask=batch["attention_mask"], reset=batch["reset"])
     name = parts.model.backbone.name
