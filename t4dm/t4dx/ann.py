@@ -27,10 +27,12 @@ class Graph(Protocol):
     Attributes:
         rows: how many places it holds; those behind are not in it, the caller scores them exactly.
         unreached: places that no query reaches, ascending: the caller scores them exactly, always.
+        ladder: what walks of the sizes `costs.LADDER` find, as shares; None where nobody measured it.
     """
 
     rows: int
     unreached: Places
+    ladder: tuple[float, ...] | None
 
     def search(
         self, queries: NDArray[np.float32], k: int, *, ef: int, allowed: Bitmap | None = None
@@ -100,6 +102,10 @@ class Builder(Protocol):
         """Its lowest level."""
         ...
 
+    def graph(self) -> Graph:
+        """What it is now, to be searched until the next `add`."""
+        ...
+
     def write(self, take: Callable[[bytes], None]) -> int:
         """Hand over its bytes, front to back; returns how many of them, from the first on, must be checked
         before the library sees any. Behind them lies only what distances are computed from.
@@ -147,15 +153,17 @@ class Backend(Protocol):
 
 @final
 class Exact:
-    """The reference: every place compared, nothing approximate but the float32 product.
+    """The reference: every place compared.
 
     Args:
         vectors: [n, D].
         metric: of the collection.
     """
 
+    ladder: tuple[float, ...] | None
+
     def __init__(self, vectors: NDArray[np.float32], metric: str) -> None:
-        self.rows, self.unreached = len(vectors), NOWHERE
+        self.rows, self.unreached, self.ladder = len(vectors), NOWHERE, None
         self._vectors, self._metric = vectors, metric
 
     def search(

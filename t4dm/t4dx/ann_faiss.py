@@ -32,6 +32,7 @@ class FaissGraph:
     def __init__(self, index: Any, space: Space, *, body: Bitmap | None = None) -> None:
         self.rows: int = index.ntotal
         self.unreached: Places = NOWHERE
+        self.ladder: tuple[float, ...] | None = None
         self._index, self._space, self._body = index, space, body
 
     def search(
@@ -54,8 +55,8 @@ class FaissGraph:
 class FaissBuilder:
     """An index that grows."""
 
-    def __init__(self, index: Any, *, threads: int) -> None:
-        self._index, self._threads = index, threads
+    def __init__(self, index: Any, space: Space, *, threads: int) -> None:
+        self._index, self._space, self._threads = index, space, threads
 
     @property
     def nodes(self) -> int:
@@ -73,6 +74,10 @@ class FaissBuilder:
     def links(self) -> Links:
         """The lowest level."""
         return _links(self._index.hnsw, self.nodes)
+
+    def graph(self) -> Graph:
+        """The index itself."""
+        return FaissGraph(self._index, self._space)
 
     def write(self, take: Callable[[bytes], None]) -> int:
         """The index as faiss writes it: its codes come last."""
@@ -107,7 +112,7 @@ class FaissBackend:
         else:
             index = faiss.IndexHNSWFlat(space.dim, LINKS, metric)
         index.hnsw.efConstruction = CONSTRUCTION
-        return FaissBuilder(index, threads=threads)
+        return FaissBuilder(index, space, threads=threads)
 
     def reads(self, version: str) -> bool:
         """faiss reads what older ones of the same major version wrote."""
@@ -121,7 +126,7 @@ class FaissBackend:
         if not _fits(faiss.downcast_index(index.storage), lows, highs):
             return None
         index.hnsw.efConstruction = CONSTRUCTION
-        return FaissBuilder(index, threads=threads)
+        return FaissBuilder(index, space, threads=threads)
 
     def load(
         self, body: Bitmap, space: Space, vectors: Callable[[], NDArray[np.float32]], *, nodes: int

@@ -36,6 +36,7 @@ class HnswlibGraph:
     def __init__(self, index: Any, space: Space) -> None:
         self.rows: int = index.element_count
         self.unreached: Places = NOWHERE
+        self.ladder: tuple[float, ...] | None = None
         self._index, self._space, self._lock = index, space, threading.Lock()
 
     def search(
@@ -78,8 +79,8 @@ class HnswlibGraph:
 class HnswlibBuilder:
     """An index that grows; a node's label is its number."""
 
-    def __init__(self, index: Any, *, threads: int) -> None:
-        self._index, self._threads = index, threads
+    def __init__(self, index: Any, space: Space, *, threads: int) -> None:
+        self._index, self._space, self._threads = index, space, threads
 
     @property
     def nodes(self) -> int:
@@ -103,6 +104,10 @@ class HnswlibBuilder:
         named = np.append(labels, -1)[near].astype(np.int32)
         return Links(self.nodes, int(labels[state["enterpoint_node"]]), lambda rows: named[order[rows]])
 
+    def graph(self) -> Graph:
+        """The index itself."""
+        return HnswlibGraph(self._index, self._space)
+
     def write(self, take: Callable[[bytes], None]) -> int:
         """The state of the index but for the vectors; all of it must be right."""
         data = msgpack.packb(_packed(self._index.__getstate__()[0]), use_bin_type=True)
@@ -122,7 +127,7 @@ class HnswlibBackend:
         """An empty index."""
         index = hnswlib.Index(_space(space), space.dim)
         index.init_index(1024, M=LINKS, ef_construction=CONSTRUCTION, random_seed=_SEED)
-        return HnswlibBuilder(index, threads=threads)
+        return HnswlibBuilder(index, space, threads=threads)
 
     def reads(self, version: str) -> bool:
         """Its layout is documented nowhere."""

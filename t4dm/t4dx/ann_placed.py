@@ -20,14 +20,13 @@ class Placed:
     Args:
         inner: over nodes.
         places: the place of each node, -1 for none; every place below `rows` occurs once.
-        rows: how many places there are.
+        rows: how many places there are. unreached: those that no query reaches.
     """
 
-    def __init__(self, inner: Graph, places: NDArray[np.int32], *, rows: int) -> None:
-        self.inner, self.places, self.rows = inner, places, rows
+    def __init__(self, inner: Graph, places: NDArray[np.int32], *, rows: int, unreached: Places) -> None:
+        self.inner, self.places, self.rows, self.ladder = inner, places, rows, inner.ladder
         self._living = np.packbits(places >= 0, bitorder="little")
-        lost = places[inner.unreached]
-        self.unreached: Places = np.sort(lost[lost >= 0]).astype(np.int64)
+        self.unreached = unreached
 
     def search(
         self, queries: NDArray[np.float32], k: int, *, ef: int, allowed: Bitmap | None = None
@@ -57,4 +56,6 @@ def after_merge(graph: Graph, kept: Places) -> Placed:
     kept = kept[: np.searchsorted(kept, graph.rows)]
     new = np.full(graph.rows + 1, -1, np.int32)  # the last one stands for "no place"
     new[kept] = np.arange(len(kept), dtype=np.int32)
-    return Placed(inner, new[old], rows=len(kept))
+    lost = new[graph.unreached]
+    lonely = np.sort(lost[lost >= 0]).astype(np.int64)
+    return Placed(inner, new[old], rows=len(kept), unreached=lonely)

@@ -1,7 +1,8 @@
 """Building graphs, off the write path: a new one from a segment's vectors, or what a merge left of the graph
 of its largest part, extended by the rest.
 
-After each build the graph is audited: the nodes that no query reaches are written down with it.
+After each build the graph is audited: the nodes that no query reaches are written down with it, and how much
+walks of several sizes find.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from numpy.typing import NDArray
 
 from t4dm.t4dx import graph_files
 from t4dm.t4dx.ann import Builder, Graph, Places, Scores, Space
-from t4dm.t4dx.ann_placed import after_merge, unpack
+from t4dm.t4dx.ann_placed import Placed, after_merge, unpack
+from t4dm.t4dx.costs import LADDER, ladder_of
 from t4dm.t4dx.graph_audit import unreached
 from t4dm.t4dx.graph_files import Foot, packed
 from t4dm.t4dx.graph_shelf import Key, Shelf, vectors_crc
@@ -126,6 +128,11 @@ class Nursery:
             self.failures[key] = f"{len(lonely)} of {len(vectors)} vectors are out of its reach"
             return
         own = np.array_equal(places, np.arange(len(places)))
+        pulse()
+        finished = (
+            builder.graph() if own else Placed(builder.graph(), places, rows=len(vectors), unreached=lonely)
+        )
+        ladder = ladder_of(finished, lambda place: vectors[place])
 
         def foot(structure: int, size: int, sums: bytes) -> Foot:
             return Foot(
@@ -141,6 +148,7 @@ class Nursery:
                 structure=structure,
                 size=size,
                 sums=sums,
+                ladder=[[size, share] for size, share in zip(LADDER, ladder, strict=True)],
                 unreached=packed(lonely),
                 places=b"" if own else packed(places),
                 seconds=time.perf_counter() - started,

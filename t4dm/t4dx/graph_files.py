@@ -43,6 +43,7 @@ class Foot:
         backend, version: the library that wrote it.
         structure: bytes from the front that must be right before a library sees any.
         size: bytes of the library. sums: CRC32s of their blocks, uint32.
+        ladder: what walks of some sizes find, [size, share] each.
         unreached: places, int32. places: of each node, int32; empty where node i holds place i.
         seconds: that the build took.
     """
@@ -59,6 +60,7 @@ class Foot:
     structure: int
     size: int
     sums: bytes
+    ladder: list[list[float]]
     unreached: bytes
     places: bytes
     seconds: float

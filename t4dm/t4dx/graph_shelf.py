@@ -13,10 +13,13 @@ import weakref
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple, final
 
+import numpy as np
+
 from t4dm.errors import CorruptionError, GraphLibraryWarning
 from t4dm.t4dx import graph_backends, graph_files
 from t4dm.t4dx.ann import Backend, Bitmap, Graph
 from t4dm.t4dx.ann_placed import Placed, unpack
+from t4dm.t4dx.costs import LADDER
 from t4dm.t4dx.fs import FileSystem
 from t4dm.t4dx.graph_files import Foot, int32s
 from t4dm.t4dx.registry import Collections
@@ -184,9 +187,13 @@ class Shelf:
         inner = backend.load(found.body, foot.space, lambda: segment.vectors(code), nodes=foot.nodes)
         if inner is None:
             return None
-        inner.unreached = int32s(foot.unreached).astype("i8")
+        nodes = int32s(foot.places)
+        inner.ladder = tuple(share for _, share in foot.ladder)
+        if [size for size, _ in foot.ladder] != list(LADDER):
+            inner.ladder = None  # other sizes were measured
         self.files[inner] = found
-        return Placed(inner, int32s(foot.places), rows=foot.rows) if foot.places else inner
+        inner.unreached = int32s(foot.unreached).astype(np.int64)
+        return Placed(inner, nodes, rows=foot.rows, unreached=inner.unreached) if len(nodes) else inner
 
     def _check_rest(self, key: Key, found: Loaded) -> bool:
         """Check the bytes that the library only computes with: now where they are few, else in a thread."""

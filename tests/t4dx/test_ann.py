@@ -11,7 +11,7 @@ from graph_data import bits, body, build, clusters, isotropic, loaded, of_many_l
 
 from t4dm.t4dx.ann import Backend, Exact, Links
 from t4dm.t4dx.ann_faiss import LINKS, FaissBackend, blur, sound
-from t4dm.t4dx.ann_placed import Placed, after_merge
+from t4dm.t4dx.ann_placed import after_merge
 from t4dm.t4dx.graph_audit import unreached
 
 try:
@@ -221,7 +221,9 @@ def test_what_a_graph_did_not_hold_stays_outside_of_it_after_a_merge() -> None:
     assert after_merge(graph, np.array([0, 5, 99, 100, 130])).rows == 3
 
 
-def test_the_unreached_of_a_placed_graph_are_places() -> None:
+def test_what_no_query_reaches_stays_known_through_merges() -> None:
     graph = loaded(FaissBackend(), clusters(5, 8), "l2")
     graph.unreached = np.array([0, 1, 4])
-    assert Placed(graph, np.array([2, -1, 3, 1, 0], np.int32), rows=4).unreached.tolist() == [0, 2]
+    once = after_merge(graph, np.array([0, 2, 3, 4]))
+    assert once.unreached.tolist() == [0, 3]
+    assert after_merge(once, np.array([1, 3])).unreached.tolist() == [1]

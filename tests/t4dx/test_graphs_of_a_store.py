@@ -20,6 +20,7 @@ from t4dm.errors import GraphLibraryWarning, OptionError, StoreClosedError
 from t4dm.t4dx import T4DX, Item, Options, graph_building, graph_shelf, repair_store, verify_folder
 from t4dm.t4dx import graph_files as files
 from t4dm.t4dx.ann import Exact, Graph
+from t4dm.t4dx.costs import LADDER
 
 DIM = 8
 VECTORS = clusters(300, DIM)
@@ -503,10 +504,23 @@ def test_identical_vectors_are_found_all_the_same() -> None:
     assert store.search(np.ones(DIM), k=3).ids == ["00000", "00001", "00002"]
 
 
+def test_what_walks_find_is_measured_once_and_kept() -> None:
+    disk = SimulatedFileSystem()
+    stored(disk).close()
+    with opened(disk, dim=DIM) as store:
+        ladder = graph_of(store).ladder
+        assert len(ladder) == len(LADDER)
+        assert 0.9 <= min(ladder) <= max(ladder) <= 1.0
+        fill(store, VECTORS[:5], 300)
+        store.compact()
+        assert graph_of(store).ladder == ladder
+
+
 def test_the_foot_of_a_file_says_what_it_is() -> None:
     disk = SimulatedFileSystem()
     stored(disk).close()
     foot = files.read_foot(disk.map_bytes(f"store/graphs/{graph_files(disk)[0]}"))
     assert (foot.collection, foot.dim, foot.metric, foot.rows, foot.nodes) == (0, DIM, "cosine", 300, 300)
     assert (foot.backend, foot.places, foot.format) == ("faiss", b"", 1)
+    assert [size for size, _ in foot.ladder] == list(LADDER)
     assert foot.size - foot.structure == 300 * DIM  # one byte a coordinate
