@@ -19,6 +19,7 @@ from t4dm.t4dx import BOTH, T4DX, Filter, verify_store
 
 FOLDER = "store"
 HEADER = 128
+GRAPH = 4  # vectors from which on a segment has a graph
 DAMAGES = ("flip", "flip", "header", "truncate", "zero", "swap", "append")
 NAMED = (CorruptionError, StoreFormatError)
 
@@ -27,13 +28,14 @@ NAMED = (CorruptionError, StoreFormatError)
 def disk_of(seed: int) -> tuple[Folder, str]:
     """A store with several segments, overlays in delta files, a log, all of it synced; and its answers."""
     world, fs = World(random.Random(seed), [f"i{n}" for n in range(12)]), SimulatedFileSystem(seed=seed)
-    chosen = options(durability="sync", max_deltas=9, max_segments=9)
+    chosen = options(durability="sync", max_deltas=9, max_segments=9, index_rows=GRAPH)
     world.store = T4DX.open(FOLDER, dim=DIM, options=chosen, clock=world.clock, fs=fs)
     every = [name for name in _writes() if name != "refused_write"]
     for step in range(60):
         make_write(world, world.store, every)
         if step in (20, 30, 45):
             world.store.flush()
+    world.store.build_graphs()
     world.store.close()
     root = disk.copy(fs.root)
     return root, answers(disk.copy(root))
@@ -48,13 +50,15 @@ def _writes() -> list[str]:
 def answers(root: Folder) -> str:
     """What a store says to every kind of question."""
     fs = SimulatedFileSystem(root)
-    with T4DX.open(FOLDER, options=options(durability="os"), fs=fs) as store:
+    with T4DX.open(FOLDER, options=options(durability="os", index_rows=GRAPH), fs=fs) as store:
         held = digest(store, [1010.0, 1040.0])
         query = np.array([1.0, -0.5, 0.25, 0.1], np.float32)
         hits = [(h.id, h.score) for h in store.search(query, 5)]
         filtered = store.search(query, 5, Filter(kappa=(0.1, 1.0), session="a")).ids
         paths = [path.nodes for path in store.traverse("i1", depth=3, direction=BOTH)]
-        return repr((held, hits, filtered, paths))
+        store.build_graphs()  # a damaged one is built again
+        graphs = store.stats()["graphs"]["ready"]
+        return repr((held, hits, filtered, paths, graphs))
 
 
 def kinds(root: Folder) -> dict[str, list[str]]:
@@ -66,9 +70,11 @@ def kinds(root: Folder) -> dict[str, list[str]]:
 
 
 def kind_of(path: str) -> str:
-    """wal, MANIFEST, delta, and for files of segments the name without its number."""
+    """wal, MANIFEST, delta, graphs, and for files of segments the name without its number."""
     name = path.rpartition("/")[2]
     stem = re.sub(r"[-.]?\d+", "", name).split(".")[0]
+    if "/graphs/" in path:
+        return "graphs"
     if "/segments/" in path:
         for group in ("item_", "edge_"):
             if stem.startswith(group) and stem != "item_id":
