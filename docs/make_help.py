@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from t4dm import cli
 
 GROUPS = {"configs": ("ls", "show", "check", "copy"), "runs": ("ls", "show", "diff", "report")}
-GROUPS["study"] = ("block",)
+GROUPS["study"] = ("block", "retrieval")
 GROUPS["store"] = (
     *("stats", "get", "scan", "search", "timeline", "verify", "repair"),
     *("backup", "restore", "export", "import", "compact"),

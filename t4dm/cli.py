@@ -29,7 +29,7 @@ configs_app = typer.Typer(
 
 
 class StudyGroup(TyperGroup):
-    """`study block` is a verb; all else after `study` are Hydra's overrides of the sweep table."""
+    """`study block` and `study retrieval` are verbs; all else after `study` is Hydra's: the sweep table."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Nothing typed means the sweep table, which says what it lacks."""
@@ -43,9 +43,11 @@ class StudyGroup(TyperGroup):
 study_app = typer.Typer(
     cls=StudyGroup,
     context_settings=HYDRA,
-    help="Gather the runs of a sweep into one table, mean and spread over seeds; or look into a block.\n\n"
+    help="Gather the runs of a sweep into one table, mean and spread over seeds; or look into a block; or "
+    "measure how well a store finds what answers a question.\n\n"
     "Example: t4dm study runs=outputs/train/first_night\n\n"
-    "Example: t4dm study block 'Ann lives in Rome.'",
+    "Example: t4dm study block 'Ann lives in Rome.'\n\n"
+    "Example: t4dm study retrieval",
 )
 runs_app = typer.Typer(no_args_is_help=True, help="Look at run folders. Example: t4dm runs ls")
 app.add_typer(study_app, name="study")
@@ -134,6 +136,33 @@ def study_block(
     from t4dm.apps import study_block as studying
 
     typer.echo(studying.study_block(text, run=run, blocks=blocks, seed=seed, out=out))
+
+
+@study_app.command("retrieval")
+def study_retrieval(
+    data: Annotated[
+        Path | None,
+        typer.Option(help="LoCoMo's folder; locomo in $T4DM_DATA or ../shared/data where left out"),
+    ] = None,
+    split: Annotated[str, typer.Option(help="which conversations: dev or heldout")] = "dev",
+    weights: Annotated[
+        Path | None, typer.Option(help="weights.json of an earlier study; chosen anew where left out")
+    ] = None,
+    cache: Annotated[
+        Path | None, typer.Option(help="file of vectors; one among the outputs where left out")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="a new folder; a dated one where left out")] = None,
+) -> None:
+    """Store LoCoMo's conversations, and measure how well text, vectors and edges find the turns that answer
+    its questions: recall, nDCG, by category, with intervals; weights from the other conversations.
+
+    Example: t4dm study retrieval
+
+    Example: t4dm study retrieval --split heldout --weights outputs/study/retrieval/RUN/weights.json
+    """
+    from t4dm.apps import study_retrieval as studying
+
+    studying.show(studying.study_retrieval(data=data, split=split, weights=weights, cache=cache, out=out))
 
 
 @configs_app.command("ls")

@@ -826,3 +826,23 @@ class LocomoFormatError(T4DMError):
 
     def __init__(self, path: str, problem: str) -> None:
         super().__init__(f"{path} is not in LoCoMo's form ({problem}); get it anew: --data FOLDER")
+
+
+class TooFewConversationsError(T4DMError):
+    """Weights cannot be chosen on other conversations, because there is no other."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(
+            f"weights are chosen on all conversations but the one that is scored, and there are {count}; "
+            "take those of an earlier study: t4dm study retrieval --weights RUN/weights.json"
+        )
+
+
+class WeightsFileError(T4DMError):
+    """A file does not hold the weights of a retrieval study."""
+
+    def __init__(self, path: str, problem: str) -> None:
+        super().__init__(
+            f"{path} holds no weights ({problem}); name the weights.json of a study: "
+            "t4dm study retrieval --weights RUN/weights.json"
+        )

@@ -21,6 +21,7 @@ from t4dm.t4dx import T4DX, Edge, Item
 VERBS = [
     *(["train"], ["evaluate"], ["generate"], ["sleep"], ["study"], ["doctor"]),
     ["study", "block"],
+    ["study", "retrieval"],
     *(["configs", verb] for verb in ("ls", "show", "check", "copy")),
     *(["runs", verb] for verb in ("ls", "show", "diff", "report")),
     *(["store", verb] for verb in ("stats", "get", "scan", "search", "timeline", "verify", "repair")),

@@ -16,8 +16,7 @@ from typing import Any, NamedTuple
 from t4dm.errors import LocomoFormatError, LocomoMissingError
 
 CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop", 5: "adversarial"}
-ORDER = ("conv-26", "conv-30", "conv-41", "conv-42", "conv-43", "conv-44", "conv-47", "conv-48")
-ORDER += ("conv-49", "conv-50")
+ORDER = tuple(f"conv-{number}" for number in (26, 30, 41, 42, 43, 44, 47, 48, 49, 50))
 """The conversations as the official file has them: errata count in it."""
 SECONDS_PER_TURN = 10.0
 """Only sessions are dated; turns follow each other at this distance."""

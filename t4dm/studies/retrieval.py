@@ -1,0 +1,225 @@
+"""Does a search for a question find the turns that answer it, and what do edges add? LoCoMo's turns in T4DX.
+
+Each arm ranks the turns of each question's conversation through the store's own searches. The weights of an
+arm that has any to choose come from the other conversations (leave one out), so that no figure is of a
+question that helped to choose.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from t4dm.errors import TooFewConversationsError
+from t4dm.evaluation.locomo import Conversation
+from t4dm.studies.retrieval_scores import Scored, scored
+from t4dm.studies.retrieval_store import TURNS, make_store, turn_text
+from t4dm.studies.retrieval_weights import Board, Weights, cross_validated
+from t4dm.t4dx import T4DX, Analyzer
+from t4dm.t4dx.tokens import ENGLISH
+
+Encode = Callable[[Sequence[str]], NDArray[np.float32]]
+Choices = Mapping[str, Mapping[str, Weights]]
+"""By arm and conversation; under "all" what the whole of them chooses."""
+
+RANKED: Final = 100
+"""Turns that are ranked for each question."""
+ASKING: Final = (
+    "i you he she we me my your his her our him them what when where who which how why did does do has have"
+    " had been were am can could would should about from so just really s t m ll ve re d"
+)
+"""Words that questions are made of, and pronouns, beside ENGLISH; among talk they are noise."""
+NO_WEIGHTS: Final = Weights()
+
+
+@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
+class Arm:
+    """One way to rank.
+
+    Attributes:
+        stem: words by their stems, without ENGLISH and ASKING; as they are written otherwise.
+        start: its weights; where `fields` are chosen, the first ones.
+        fields: of the weights that are chosen.
+        search: "text" or "vector" alone, or "hybrid".
+        shuffled: the edges join other turns than they should: as many, of the same types. A control.
+    """
+
+    stem: bool = True
+    start: Weights = NO_WEIGHTS
+    fields: tuple[str, ...] = ()
+    search: str = "hybrid"
+    shuffled: bool = False
+
+    @property
+    def analyzer(self) -> Analyzer:
+        """How texts become words.
+
+        Raises:
+            MissingExtra: there is no stemmer.
+        """
+        return Analyzer(stem="english", stop=(*ENGLISH, ASKING)) if self.stem else Analyzer()
+
+
+RECIPE: Final = Weights(previous=0.3, next=0.3, session=0.3)
+EDGES: Final = "hybrid + edges"
+ARMS: Final[Mapping[str, Arm]] = {
+    "MiniLM": Arm(search="vector"),
+    "BM25": Arm(stem=False, search="text"),
+    "hybrid, plain": Arm(stem=False),
+    "hybrid + edges, plain": Arm(stem=False, start=RECIPE),
+    "BM25, stemmed": Arm(search="text"),
+    "hybrid": Arm(fields=("text", "bm25")),
+    "hybrid + neighbours": Arm(
+        start=Weights(previous=0.2, next=0.2), fields=("text", "previous", "next", "bm25")
+    ),
+    EDGES: Arm(start=RECIPE, fields=("text", "previous", "next", "session", "speaker", "bm25")),
+    "hybrid + shuffled edges": Arm(start=RECIPE, shuffled=True),
+}
+"""What is compared. "plain" takes words as they are written and weights that nobody chose: 0.5 for both
+searches, 0.3 for edges. The control has the weights of EDGES.
+"""
+CONTROLS: Final[Mapping[str, str]] = {"hybrid + shuffled edges": EDGES}
+"""Arms that take over the weights of another one."""
+
+
+class Study(NamedTuple):
+    """What was found."""
+
+    rows: Mapping[str, list[Scored]]
+    """By arm, in the order of the questions."""
+    weights: Choices
+
+
+def study(
+    conversations: Sequence[Conversation],
+    *,
+    encode: Encode,
+    folder: Path,
+    rng: np.random.Generator,
+    weights: Choices | None = None,
+    arms: Mapping[str, Arm] = ARMS,
+    progress: Callable[[str], None] = lambda _: None,
+) -> Study:
+    """Store the conversations, choose weights, and rank the turns for each question under each arm.
+
+    Args:
+        conversations: each with its questions.
+        encode: texts to unit vectors `[N, D]`.
+        folder: where the stores are made, one for each conversation.
+        rng: shuffles the edges of the control.
+        weights: of an earlier study; then those under "all" are taken and nothing is chosen.
+        arms: what is compared.
+        progress: called with a word for each part.
+
+    Raises:
+        TooFewConversationsError: weights are to be chosen, and there are not two conversations.
+    """
+    if weights is None and len(conversations) < 2:
+        raise TooFewConversationsError(len(conversations))
+    words = {name: arm.analyzer for name, arm in arms.items()}  # first: whoever lacks a stemmer hears it now
+    rows: dict[str, list[Scored]] = {name: [] for name in arms}
+    with contextlib.ExitStack() as opened:
+        desks = []
+        for one in conversations:
+            progress(f"store {one.id}")
+            desks.append(_desk(one, encode, folder, rng, opened))
+        chosen = weights or _chosen(desks, arms, words, progress)
+        for name, arm in arms.items():
+            progress(f"rank {name}")
+            for desk in desks:
+                of = _weights_of(name, arm, desk.conversation.id, chosen, fixed=weights is not None)
+                rows[name] += _rows(desk, arm, of, words[name])
+    return Study(rows, chosen)
+
+
+def ranked(
+    store: T4DX,
+    text: str,
+    vector: NDArray[np.float32],
+    weights: Weights,
+    *,
+    search: str,
+    analyzer: Analyzer,
+    k: int = RANKED,
+) -> list[str]:
+    """Ids of the k best turns, by the store's own search: "vector", "text" or "hybrid"."""
+    if search == "vector":
+        return store.search(vector, k, TURNS).ids
+    if search == "text":
+        return store.search_text(text, k, TURNS, corpus=TURNS, bm25=weights.bm25, analyzer=analyzer).ids
+    return store.search_hybrid(
+        vector,
+        text,
+        k,
+        TURNS,
+        weights=weights.sides,
+        spread=weights.spread,
+        depth=store.count(TURNS),  # nothing is left out
+        corpus=TURNS,
+        bm25=weights.bm25,
+        analyzer=analyzer,
+    ).ids
+
+
+class _Desk(NamedTuple):
+    """A conversation, its store, the same with shuffled edges, the vectors of its questions."""
+
+    conversation: Conversation
+    store: T4DX
+    shuffled: T4DX
+    asked: NDArray[np.float32]
+
+
+def _desk(
+    one: Conversation,
+    encode: Encode,
+    folder: Path,
+    rng: np.random.Generator,
+    opened: contextlib.ExitStack,
+) -> _Desk:
+    vectors = encode([turn_text(turn) for turn in one.turns])
+    store = opened.enter_context(make_store(folder / one.id, one, vectors))
+    order = rng.permutation(len(one.turns))
+    shuffled = opened.enter_context(make_store(folder / f"{one.id}-shuffled", one, vectors, order=order))
+    return _Desk(one, store, shuffled, encode([question.text for question in one.questions]))
+
+
+def _rows(desk: _Desk, arm: Arm, weights: Weights, analyzer: Analyzer) -> list[Scored]:
+    store = desk.shuffled if arm.shuffled else desk.store
+    both = zip(desk.conversation.questions, desk.asked, strict=True)
+    return [
+        scored(asked, ranked(store, asked.text, vector, weights, search=arm.search, analyzer=analyzer))
+        for asked, vector in both
+    ]
+
+
+def _chosen(
+    desks: Sequence[_Desk],
+    arms: Mapping[str, Arm],
+    words: Mapping[str, Analyzer],
+    progress: Callable[[str], None],
+) -> Choices:
+    boards: dict[Analyzer, dict[str, Board]] = {}
+    chosen = {}
+    for name, arm in arms.items():
+        if arm.fields:
+            progress(f"weights of {name}")
+            if (analyzer := words[name]) not in boards:
+                boards[analyzer] = {
+                    one.id: Board(store, one.questions, asked, analyzer=analyzer)
+                    for one, store, _, asked in desks
+                }
+            chosen[name] = cross_validated(boards[analyzer], arm.start, arm.fields)
+    return chosen
+
+
+def _weights_of(name: str, arm: Arm, conversation: str, chosen: Choices, *, fixed: bool) -> Weights:
+    """Those that an arm ranks a conversation with."""
+    found = chosen.get(CONTROLS.get(name, name))
+    return arm.start if found is None else found["all" if fixed else conversation]
