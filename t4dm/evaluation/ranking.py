@@ -71,7 +71,8 @@ def bootstrap_interval(
         sums, counts = numbers, np.ones_like(numbers)
     else:
         _, place = np.unique(np.asarray(groups), return_inverse=True)
-        sums, counts = np.bincount(place, weights=numbers), np.bincount(place, weights=np.ones_like(numbers))
+        sums = np.asarray(np.bincount(place, weights=numbers), dtype=np.float64)
+        counts = np.asarray(np.bincount(place), dtype=np.float64)
     # how often each is drawn is all that a mean needs to know
     drawn = rng.multinomial(len(sums), np.full(len(sums), 1.0 / len(sums)), size=draws)
     low, high = np.quantile((drawn @ sums) / (drawn @ counts), [(1 - level) / 2, (1 + level) / 2])
