@@ -209,6 +209,7 @@ def test_after_a_merge_dropped_rows_stay_as_stones_and_never_come_back() -> None
     left = after_merge(graph, kept)
     assert (left.rows, len(left.places)) == (len(kept), 800)
     assert recall(left, vectors[kept], "cosine", queries, ef=128) >= 0.98
+    assert (left.search(queries, 32, ef=128)[1] >= 0).all()
     half = bits(left, range(0, left.rows, 2))
     assert recall(left, vectors[kept], "cosine", queries, ef=256, allowed=half) >= 0.98
     again = after_merge(left, np.arange(10, left.rows))

@@ -516,6 +516,20 @@ def test_what_walks_find_is_measured_once_and_kept() -> None:
         assert graph_of(store).ladder == ladder
 
 
+def test_vectors_out_of_reach_are_written_down_with_the_graph() -> None:
+    disk, vectors = SimulatedFileSystem(), of_many_lengths(600, DIM)
+    with T4DX.open("store", dim=DIM, metric="dot", options=options(), fs=disk) as store:
+        fill(store, vectors)
+        store.build_graphs()
+    with opened(disk, dim=DIM) as store:
+        graph = graph_of(store)
+        assert len(graph.unreached) > 0  # the shortest vectors are nobody's nearest by product
+        assert store.stats()["graphs"]["segments"][0]["unreached"] == len(graph.unreached)
+        found = graph.search(clusters(50, DIM, seed=1), 600, ef=600)[1]
+        assert not np.isin(found, graph.unreached).any()
+        assert len(np.union1d(found[found >= 0], graph.unreached)) == 600
+
+
 def test_the_foot_of_a_file_says_what_it_is() -> None:
     disk = SimulatedFileSystem()
     stored(disk).close()
