@@ -156,7 +156,7 @@ class CodedColumn:
 
     Attributes:
         done: how many rows have one.
-        saved: seconds that searches would have saved with codes while there were none.
+        saved: seconds that searches would have saved with the codes that are still to be made.
     """
 
     def __init__(self, dim: int) -> None:
@@ -201,7 +201,7 @@ class CodedColumn:
             span = slice(start, min(start + _BLOCK, n))
             codes.put(span, self.encoded(_directions(vectors[span])))
         self._codes = codes
-        self.done = n
+        self.done, self.saved = n, 0.0
 
 
 def hamming(signs: Words, probe: Words) -> NDArray[np.integer]:

@@ -17,6 +17,7 @@ from t4dm.t4dx.metrics import Floats, Query, Scores
 from t4dm.t4dx.registry import Collections
 from t4dm.t4dx.tables import Rows, View
 from t4dm.t4dx.types import AsOf, Float32s
+from t4dm.t4dx.zone_maps import hull
 
 EVERY: Final = Filter()
 _SMALL: Final = 128  # rows below which the shortlist costs more than it saves
@@ -62,12 +63,22 @@ def part_of(
     view: View, number: int, code: int, where: Filter, as_of: AsOf | None, collections: Collections
 ) -> Part:
     """What passes; kept where all of the present is asked for."""
-    if as_of is None and where == EVERY:
+    if where == EVERY and (as_of is None or _is_the_present(view, as_of)):
         kept: tuple[Rows, Rows, Floats] = view.memo(
             f"vectors {code}", _LIFE, lambda: _chosen(view, code, view.visible_items(None))
         )
         return Part(view, number, code, *kept)
     return Part(view, number, code, *_chosen(view, code, match(view, where, as_of, collections)))
+
+
+def _is_the_present(view: View, as_of: AsOf) -> bool:
+    """Whether the rows of now are those of then: all began before, none has ended, all were valid."""
+    record, valid = as_of
+    if record is not None and (
+        hull(view, "record_until").lo < np.inf or not hull(view, "record_time").hi <= record < np.inf
+    ):
+        return False
+    return valid is None or hull(view, "valid_from").hi <= valid < hull(view, "valid_until").lo
 
 
 def _chosen(view: View, code: int, rows: Rows) -> tuple[Rows, Rows, Floats]:

@@ -229,6 +229,25 @@ def test_a_view_is_searched_again_where_its_graph_finds_too_little(
     assert store.searched["fallback"] == before + 6
 
 
+def test_a_graph_that_brings_back_what_may_not_pass_is_not_believed(worlds: Callable[[str], World]) -> None:
+    """It looks at no bitmap: two thirds of what it proposes pass, which is too little to go by."""
+
+    class Blind(Exact):
+        def search(self, queries: Vectors, k: int, *, ef: int = 0, allowed: Any = None) -> Any:
+            return super().search(queries, k, ef=ef)
+
+    world = worlds("random")
+    give_graph(world.store, Blind)
+    world.store.costs = BY_GRAPH
+    where = Filter(kappa=(0.2, 0.9))
+    for place in (0, 700, 2000):
+        hits = world.store.search(world.vectors[place], 10, where, collection="dot", explain=True)
+        assert plain(hits) == plain(
+            world.store.search(world.vectors[place], 10, where, collection="dot", recall=1)
+        )
+        assert (hits.plan[1]["path"], hits.plan[1]["fallback"]) == ("graph", 1)
+
+
 def test_what_a_graph_does_not_hold_or_reach_is_scored(worlds: Callable[[str], World]) -> None:
     """A graph over the first 1200 of 1500 places that reaches every third of them only."""
 
@@ -285,6 +304,28 @@ def test_deleted_ended_and_changed_rows_count_as_they_are_read() -> None:
         assert past == nearest[1:5]  # what was deleted never was; what ended or was replaced still is, then
         snapshot.costs = costs
         assert plain(snapshot.search(query, 20, collection="cosine")) == was
+
+
+def test_a_time_after_all_rows_began_and_before_any_ended_is_the_present() -> None:
+    """All rows are then taken as those of the present; an end, a beginning and a validity each forbid it."""
+    world = world_of("few distinct")
+    store, query = world.store, world.vectors[0]
+    later = store._clock() + 100.0
+    now = plain(store.search(query, 30, collection="cosine"))
+    assert plain(store.search(query, 30, collection="cosine", as_of=later)) == now
+    assert plain(store.search(query, 30, collection="cosine", as_of=AsOf(valid=later))) == now
+    assert len(store.search(query, 30, collection="cosine", as_of=-1.0)) == 0
+    first, second = now[0][1], now[1][1]
+    store.insert(Item(id="past", vector=query, collection="cosine", valid_until=later))
+    store.insert(Item(id="future", vector=query, collection="cosine", valid_from=later + 50.0))
+    ids = store.search(query, ROWS + 2, collection="cosine", as_of=later).ids
+    assert "past" not in ids
+    assert "future" not in ids
+    assert {"past", "future"} <= set(store.search(query, ROWS + 2, collection="cosine").ids)
+    store.close_item(first)
+    store.delete(second)
+    assert first not in store.search(query, ROWS, collection="cosine", as_of=later).ids
+    assert len(store.search(query, ROWS + 2, collection="cosine", as_of=AsOf(record=later))) == ROWS
 
 
 def test_a_plan_tells_what_was_done_and_why(worlds: Callable[[str], World]) -> None:
