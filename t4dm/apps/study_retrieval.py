@@ -17,9 +17,9 @@ from t4dm.backbone.minilm import NAME, MiniLM
 from t4dm.backbone.vector_cache import VectorCache
 from t4dm.errors import FolderExistsError, WeightsFileError
 from t4dm.evaluation.locomo import read_split
-from t4dm.studies.retrieval import ARMS, EDGES, Choices, Encode, Study, study
-from t4dm.studies.retrieval_scores import difference, markdown, summary, write_questions
-from t4dm.studies.retrieval_weights import Weights
+from t4dm.evaluation.retrieval import ARMS, EDGES, Choices, Encode, Study, study
+from t4dm.evaluation.retrieval_scores import difference, markdown, summary, write_questions
+from t4dm.evaluation.retrieval_weights import Weights
 from t4dm.training.run_record import RunRecord
 
 SEED = 1234

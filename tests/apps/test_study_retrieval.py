@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from t4dm.apps.study_retrieval import default_data, read_weights, show, study_retrieval
 from t4dm.errors import FolderExistsError, TooFewConversationsError, WeightsFileError
-from t4dm.studies.retrieval import ARMS
-from t4dm.studies.retrieval_weights import Weights
+from t4dm.evaluation.retrieval import ARMS
+from t4dm.evaluation.retrieval_weights import Weights
 
 Cli = Callable[..., tuple[int, str, str]]
 SECRET = "Ann keeps a heron"

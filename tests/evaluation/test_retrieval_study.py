@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 
 from t4dm.errors import TooFewConversationsError
 from t4dm.evaluation.locomo import Conversation, Question, Turn
-from t4dm.studies.retrieval import ARMS, CONTROLS, EDGES, RECIPE, Arm, Study, study
-from t4dm.studies.retrieval_scores import difference, markdown, scored, summary, write_questions
-from t4dm.studies.retrieval_store import TURNS, make_store, turn_text
-from t4dm.studies.retrieval_weights import GRID, RELATIONS, Board, Weights, choose, cross_validated
+from t4dm.evaluation.retrieval import ARMS, CONTROLS, EDGES, RECIPE, Arm, Study, study
+from t4dm.evaluation.retrieval_scores import difference, markdown, scored, summary, write_questions
+from t4dm.evaluation.retrieval_store import TURNS, make_store, turn_text
+from t4dm.evaluation.retrieval_weights import GRID, RELATIONS, Board, Weights, choose, cross_validated
 from t4dm.t4dx import T4DX, Analyzer, EdgeFilter, Filter
 
 WORDS = ("cat", "dog", "tea", "rain", "book", "lake", "shoe", "song")

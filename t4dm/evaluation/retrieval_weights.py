@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from t4dm.evaluation.locomo import Question
 from t4dm.evaluation.ranking import ndcg_at, recall_at
-from t4dm.studies.retrieval_store import TURNS
+from t4dm.evaluation.retrieval_store import TURNS
 from t4dm.t4dx import OUT, T4DX, Analyzer, Bm25, EdgeFilter, EdgeType, Filter, Spread
 
 K: Final = 10

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 
 from t4dm.errors import TooFewConversationsError
 from t4dm.evaluation.locomo import Conversation
-from t4dm.studies.retrieval_scores import Scored, scored
-from t4dm.studies.retrieval_store import TURNS, make_store, turn_text
-from t4dm.studies.retrieval_weights import Board, Weights, cross_validated
+from t4dm.evaluation.retrieval_scores import Scored, scored
+from t4dm.evaluation.retrieval_store import TURNS, make_store, turn_text
+from t4dm.evaluation.retrieval_weights import Board, Weights, cross_validated
 from t4dm.t4dx import T4DX, Analyzer
 from t4dm.t4dx.tokens import ENGLISH
 
