@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from t4dm.data.text import TEXT_SESSION
-from t4dm.errors import ModelMismatchError, NothingToTrainError
+from t4dm.errors import CalibrationError, ModelMismatchError, NothingToTrainError
 from t4dm.memory.memory import Memory
 from t4dm.model import MemoryLM, MemoryLMOutput, Reads
 from t4dm.model.calibration import calibrate
@@ -165,23 +165,28 @@ class Phase(pl.LightningModule, ABC):
             self._restored = {}
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        """Before its first step, a fresh stack is calibrated on the batch of that step.
-
-        Raises:
-            CalibrationError: a layer of neurons cannot reach its target on that batch.
+        """Before its first step, a fresh stack is calibrated on the batch of that step. Where that batch
+        cannot tell (a few tokens, for example), the log says so, and training starts with the stack as made.
         """
-        if not self._to_calibrate:
+        stack = self.model.stack
+        if not self._to_calibrate or stack is None:
             return
         self._tell_time(batch)
-        done = calibrate(
-            self.model,
-            batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            reset=batch["reset"],
-            reads=_reads(batch),
-            memory=self.memory,
-        )
         self._to_calibrate = False
+        made = {name: value.clone() for name, value in stack.state_dict().items()}
+        try:
+            done = calibrate(
+                self.model,
+                batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                reset=batch["reset"],
+                reads=_reads(batch),
+                memory=self.memory,
+            )
+        except CalibrationError as error:
+            stack.load_state_dict(made)
+            log.warning("the stack is not calibrated: %s", error)
+            return
         for line in done.lines():
             log.info(line)
 
