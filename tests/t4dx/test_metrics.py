@@ -114,3 +114,18 @@ def test_a_query_that_cannot_be_compared_is_refused() -> None:
     with pytest.raises(VectorError, match=r"the query has norm 2\.0e\+30; bring it between 1e-18 and 1e18"):
         Query(np.array([[2e30, 0]], np.float32), "dot")
     assert store_with("cosine", vectors).search([2e30, 0.0], 1, collection="c").ids == ["00000"]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_the_ceiling_at_the_true_cosine_is_the_score_and_rises_with_the_cosine(metric: str) -> None:
+    rng = np.random.default_rng(3)
+    vectors = (rng.standard_normal((200, 16)) * rng.lognormal(size=(200, 1))).astype(np.float32)
+    query = Query((rng.standard_normal((2, 16)) * [[1.0], [4.0]]).astype(np.float32), metric)
+    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
+    for place in range(2):
+        own = query.raw[place].astype(np.float64)
+        cosines = vectors.astype(np.float64) @ own / (norms * np.linalg.norm(own))
+        scores = query.exact(vectors, 1.0 / norms, place)
+        at = query.ceiling(cosines, 1.0 / norms, place)
+        np.testing.assert_allclose(at, scores, rtol=1e-5, atol=1e-6)
+        assert np.all(query.ceiling(np.minimum(cosines + 0.01, 1.0), 1.0 / norms, place) >= at)
