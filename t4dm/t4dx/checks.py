@@ -22,7 +22,7 @@ from t4dm.t4dx.ops import (
     Op,
     SetField,
 )
-from t4dm.t4dx.requests import Invalidate, MapWhere, Named, Request, ScaleWhere, Supersede, UndoOf
+from t4dm.t4dx.requests import Invalidate, MapWhere, Named, Request, ScaleWhere, SetWhere, Supersede, UndoOf
 from t4dm.t4dx.state import State
 
 Key = tuple[str, str, str]
@@ -44,6 +44,8 @@ def resolve(state: State, requests: list[Request]) -> list[Op]:
             key = request.sources[0], request.targets[0], request.types[0]
             if not state.find_edges(*key):
                 raise EdgeNotFoundError(*key)
+            return [request]
+        if isinstance(request, InsertItems) and len(state.collections.rows) == 1:
             return [request]
     return _Plan(state).resolve(requests)
 
@@ -80,6 +82,8 @@ class _Plan:
                 return resolving.scale(self._state, request, before)
             case MapWhere():
                 return resolving.map_weights(self._state, request, before)
+            case SetWhere():
+                return resolving.set_where(self._state, request, before)
             case Supersede():
                 made = resolving.supersede(self._state, request, before)
                 return [op for new in made for op in self._resolve(new, before)]

@@ -81,6 +81,10 @@ class Memtable(Source):
     def id_at(self, row: int) -> str:
         return self._names[self._item_codes[row]]
 
+    def ids_at(self, rows: Rows) -> list[str]:
+        names, codes = self._names, self._item_codes
+        return [names[codes[row]] for row in rows.tolist()]
+
     def text_at(self, row: int) -> tuple[str, bytes]:
         return self._texts[row]
 
@@ -224,6 +228,8 @@ class Memtable(Source):
 
 def inverse_norms(vectors: Array) -> list[float]:
     """1/|v| per row in float64, 0 for a zero vector; the same for a row alone and among others."""
+    if len(vectors) == 1:
+        return [_inverse_norm(vectors[0].astype(np.float64))]
     return [_inverse_norm(row.astype(np.float64)) for row in vectors]
 
 

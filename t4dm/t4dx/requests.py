@@ -9,7 +9,7 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from t4dm.t4dx.filters import EdgeFilter
+from t4dm.t4dx.filters import EdgeFilter, Filter
 from t4dm.t4dx.operators import AffineClip
 from t4dm.t4dx.ops import Op
 from t4dm.t4dx.types import Item
@@ -33,6 +33,15 @@ class MapWhere:
 
     where: EdgeFilter
     function: WeightMap
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class SetWhere:
+    """Values for fields, checked already; it becomes the items that pass the filter, with these values."""
+
+    where: Filter
+    values: Mapping[str, Any]
 
 
 @final
@@ -78,4 +87,4 @@ class UndoOf:
     name: str
 
 
-Request = Op | ScaleWhere | MapWhere | Supersede | Invalidate | Named | UndoOf
+Request = Op | ScaleWhere | MapWhere | SetWhere | Supersede | Invalidate | Named | UndoOf

@@ -17,7 +17,8 @@ from t4dm.t4dx import door, graph
 from t4dm.t4dx.filters import EdgeFilter
 from t4dm.t4dx.inverse import inverse
 from t4dm.t4dx.item_reads import find_item
-from t4dm.t4dx.matching import names_of
+from t4dm.t4dx.locating import Group
+from t4dm.t4dx.matching import match, names_of
 from t4dm.t4dx.operators import assign
 from t4dm.t4dx.ops import (
     CloseItems,
@@ -26,6 +27,7 @@ from t4dm.t4dx.ops import (
     InsertEdges,
     InsertItems,
     MapEdges,
+    MapField,
     Op,
     Remember,
     ScaleRule,
@@ -33,12 +35,13 @@ from t4dm.t4dx.ops import (
     Undone,
 )
 from t4dm.t4dx.provenance import dependants
-from t4dm.t4dx.requests import Invalidate, MapWhere, Named, Request, ScaleWhere, Supersede, UndoOf
+from t4dm.t4dx.requests import Invalidate, MapWhere, Named, Request, ScaleWhere, SetWhere, Supersede, UndoOf
 from t4dm.t4dx.state import State
 from t4dm.t4dx.types import UNSET, Edge, EdgeType, Item
 from t4dm.t4dx.undo import pack_inverse
 
 _CHANGES_EDGES: Final = (InsertEdges, MapEdges, ScaleRule, DeleteItems, DeleteEdges)
+_CHANGES_ITEMS: Final = (InsertItems, SetField, MapField, DeleteItems, CloseItems)
 _FIXED: Final = ("id", "collection", "record_until")
 
 
@@ -69,6 +72,21 @@ def map_weights(state: State, request: MapWhere, before: list[Op]) -> list[Op]:
             "for example with numpy.clip(weights, 0, 1)"
         )
     return _map_edges(keys, np.array([assign(value) for value in given.tolist()], np.float64))
+
+
+def set_where(state: State, request: SetWhere, before: list[Op]) -> list[Op]:
+    """The values for the items that pass a filter now; the state keeps where they lie for its next step."""
+    _refuse_after(before, _CHANGES_ITEMS, "an update by a filter")
+    version, ids, groups = state.version(), list[str](), list[Group]()
+    for draft, view in zip(state.drafts, version.views, strict=True):
+        rows = match(view, request.where, None, version.collections)
+        if len(rows):
+            groups.append(Group(draft, list(range(len(ids), len(ids) + len(rows))), rows.tolist()))
+            ids += view.source.ids_at(rows)
+    if not ids:
+        return []
+    state.place(ids, groups)
+    return [SetField(name, ids, [value] * len(ids)) for name, value in request.values.items()]
 
 
 def supersede(state: State, request: Supersede, before: list[Op]) -> list[Op]:

@@ -230,6 +230,19 @@ class Segment(Source):
     def id_at(self, row: int) -> str:
         return self.label(self._item_ids[row])
 
+    def ids_at(self, rows: Rows) -> list[str]:
+        if not len(rows):
+            return []
+        codes, ends = np.asarray(self._item_ids)[rows], np.asarray(self._id_ends)
+        starts, stops = ends[codes], np.cumsum(ends[codes + 1] - ends[codes] + 1)
+        sizes = np.diff(stops, prepend=0)
+        places = np.repeat(starts - (stops - sizes), sizes) + np.arange(stops[-1])
+        places[stops - 1] = 0  # any place that there is: a separator takes it
+        joined = np.asarray(self._id_bytes)[places]
+        joined[stops - 1] = 0
+        names = joined[:-1].tobytes().decode().split("\0")
+        return names if len(names) == len(rows) else [self.id_at(row) for row in rows.tolist()]
+
     def text_at(self, row: int) -> tuple[str, bytes]:
         ends, first = self._text_ends, 2 * row
         lo, mid, hi = ends[first], ends[first + 1], ends[first + 2]

@@ -53,6 +53,10 @@ class Source(ABC):
         """Id of an item row."""
 
     @abstractmethod
+    def ids_at(self, rows: NDArray[np.int64]) -> list[str]:
+        """Ids of many item rows."""
+
+    @abstractmethod
     def text_at(self, row: int) -> tuple[str, bytes]:
         """Content and packed metadata of an item row."""
 

@@ -211,6 +211,10 @@ class State:
             self._located = ids, locate(self.drafts, ids)
         return self._located[1]
 
+    def place(self, ids: list[str], groups: list[Group]) -> None:
+        """What `locate` will answer for a list of ids whose rows are known already."""
+        self._located = ids, groups
+
     def weight(self, draft: Draft, row: int) -> float:
         """The present weight of an edge row, pending rules applied."""
         return scaled_one(draft.part, self.rules, row, self.lsn)
@@ -248,7 +252,8 @@ class State:
             self._forget_places()
         if (change := _CHANGES.get(kind)) is not None:
             change(self, op)
-        self._located = None
+        if kind is not SetField:  # a value for a field leaves all rows where they are
+            self._located = None
         if kind in _MOVES:
             self._forget_places()
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from t4dm.errors import EdgeError, ItemError
 from t4dm.t4dx import door
-from t4dm.t4dx.filters import EdgeFilter
+from t4dm.t4dx.filters import EdgeFilter, Filter
 from t4dm.t4dx.operators import AffineClip, add, approach_one
 from t4dm.t4dx.ops import (
     CloseItems,
@@ -27,7 +27,16 @@ from t4dm.t4dx.ops import (
     SetField,
 )
 from t4dm.t4dx.registry import Collections, EdgeTypes
-from t4dm.t4dx.requests import Invalidate, MapWhere, Request, ScaleWhere, Supersede, UndoOf, WeightMap
+from t4dm.t4dx.requests import (
+    Invalidate,
+    MapWhere,
+    Request,
+    ScaleWhere,
+    SetWhere,
+    Supersede,
+    UndoOf,
+    WeightMap,
+)
 from t4dm.t4dx.types import Edge, EdgeType, Item, Lsn
 
 _CHUNK: Final = 1024  # items per operation, so that a huge insert can be logged in parts
@@ -96,6 +105,19 @@ class Writes(ABC):
         return self._submit(
             [SetField(name, names, [value] * len(names)) for name, value in values.items()] if names else []
         )
+
+    def update_where(self, where: Filter, **fields: Any) -> Lsn:
+        """Set the same fields of all current items that pass a filter when the write commits, in one record;
+        see `update_fields`. Nothing is written where none passes.
+
+        The log holds the ids that were found, so that a replay asks no filter. In a transaction it comes
+        before other writes to items.
+
+        Raises:
+            ItemError: a value that the field cannot take. TransactionError: an item was written before.
+        """
+        values = {name: door.check_field(name, value, owner="the items") for name, value in fields.items()}
+        return self._submit([SetWhere(where, values)])
 
     def merge_kappa(self, ids: Iterable[str], eta: float) -> Lsn:
         """kappa += eta*(1 - kappa) for each id, as an operator: repeated merges approach 1, never pass it."""

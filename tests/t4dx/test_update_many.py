@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from t4dm.errors import ItemError, ItemNotFoundError
-from t4dm.t4dx import T4DX, Item
+from t4dm.errors import ItemError, ItemNotFoundError, TransactionError
+from t4dm.t4dx import T4DX, Filter, Item
 from t4dm.t4dx.locating import MANY
 
 COLLIDING = "fee72ef6c8dd", "547c1be46ecd"
@@ -150,3 +150,68 @@ def test_ids_of_one_hash_are_told_apart(tmp_path: Path) -> None:
         store.compact()
         store.update_many([*others, second], kappa=0.25)
         assert (store.get(first).kappa, store.get(second).kappa) == (0.0, 0.25)
+
+
+def test_a_filter_names_the_items_in_all_parts_of_the_store(store: T4DX) -> None:
+    before = store.lsn
+    store.update_where(Filter(kappa=(0.25, 0.625)), importance=1.0, type="semantic")
+    assert [item.id for item in store.scan(Filter(importance=(1.0, 1.0)))] == ["m2", "m3", "m4", "m5"]
+    assert [item.id for item in store.scan(Filter(type="semantic"))] == ["m2", "m3", "m4", "m5"]
+    assert store.lsn == before + 2
+    store.update_where(Filter(kappa=(0.25, 0.625)), kappa=0.0)
+    assert kappas(store) == [0.0, 0.125, 0.0, 0.0, 0.0, 0.0, 0.75, 0.875]
+
+
+def test_a_filter_that_nothing_passes_writes_nothing(store: T4DX) -> None:
+    before = store.lsn
+    assert store.update_where(Filter(kappa=(0.99, 1.0)), kappa=0.5) == before
+    assert store.update_where(Filter()) == before
+
+
+def test_an_update_by_a_filter_is_there_after_a_reopen(store: T4DX) -> None:
+    store.update_where(Filter(ids=("m1", "m6", "absent")), kappa=0.5, metadata={"seen": 1})
+    store.close()
+    with T4DX.open(store.path) as again:
+        assert kappas(again) == [0.0, 0.5, 0.25, 0.375, 0.5, 0.625, 0.5, 0.875]
+        assert [item.id for item in again.scan(Filter(where={"seen": 1}))] == ["m1", "m6"]
+
+
+@pytest.mark.parametrize("prefix", ["plain", "ä", "nul\0"])
+def test_an_update_by_a_filter_finds_thousands_as_an_update_by_ids_does(tmp_path: Path, prefix: str) -> None:
+    names = [f"{prefix}-{n * n}" for n in range(40 * MANY)]
+    with T4DX.open(tmp_path / "s", dim=2) as store:
+        for start in range(0, len(names), 1000):
+            store.insert_many(
+                [
+                    Item(id=name, event_time=float(n))
+                    for n, name in enumerate(names[start : start + 1000], start)
+                ]
+            )
+            store.flush()
+        store.insert(Item(id=names[7], event_time=7.0))
+        store.delete(names[8])
+        store.update_where(Filter(event_time=(5.0, 2000.0)), kappa=0.75)
+        changed = set(names[5:2000]) - {names[8]}
+        assert {item.id for item in store.scan(Filter(kappa=(0.75, 0.75)))} == changed
+        store.compact()
+        assert {item.id for item in store.scan(Filter(kappa=(0.75, 0.75)))} == changed
+
+
+def test_a_filter_after_another_write_of_the_same_transaction_is_refused(store: T4DX) -> None:
+    tx = store.transaction()
+    tx.update_fields("m1", kappa=1.0)
+    tx.update_where(Filter(kappa=(0.9, 1.0)), importance=0.0)
+    with pytest.raises(TransactionError, match="an update by a filter looks at the store as it was before"):
+        tx.__exit__(None, None, None)
+    with store.transaction() as tx:
+        tx.update_where(Filter(kappa=(0.7, 1.0)), importance=0.0)
+        tx.update_fields("m1", kappa=1.0)
+    assert [item.importance for item in store.get_many(["m1", "m6", "m7"])] == [0.5, 0.0, 0.0]
+
+
+def test_an_update_by_a_filter_can_be_undone(store: T4DX) -> None:
+    with store.transaction(id="night", undo=True) as tx:
+        tx.update_where(Filter(kappa=(0.5, 1.0)), kappa=0.25)
+    assert kappas(store) == [0.0, 0.125, 0.25, 0.375, 0.25, 0.25, 0.25, 0.25]
+    store.undo("night")
+    assert kappas(store) == [n / 8 for n in range(8)]

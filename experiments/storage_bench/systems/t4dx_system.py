@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final, final
 
-from experiments.storage_bench.data import Data, Row
+from experiments.storage_bench.data import START, Data, Row
 from experiments.storage_bench.systems.base import Answer, GraphSystem
-from t4dm.t4dx import T4DX, AffineClip, Edge, EdgeFilter, EdgeType, Item, Options
+from t4dm.t4dx import T4DX, AffineClip, Edge, EdgeFilter, EdgeType, Filter, Item, Options
 
 LEVELS: Final = {
     "sync": "fdatasync before each write returns",
@@ -57,7 +57,7 @@ class Adapter(GraphSystem):
         self.store.update_fields(self._ids[num], kappa=kappa)
 
     def update_first(self, count: int, kappa: float) -> None:
-        self.store.update_many(self._ids[:count], kappa=kappa)
+        self.store.update_where(Filter(event_time=(START, START + 60.0 * count)), kappa=kappa)
 
     def get(self, num: int) -> Answer:
         item = self.store.get(self._ids[num])

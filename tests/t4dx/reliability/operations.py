@@ -14,7 +14,7 @@ from reliability.model import Key, Model, Ticks
 from reliability.rows import Wrong
 
 from t4dm.errors import T4DMError
-from t4dm.t4dx import AffineClip, Edge, EdgeFilter, Item
+from t4dm.t4dx import AffineClip, Edge, EdgeFilter, Filter, Item
 from t4dm.t4dx.operators import add, assign, scale
 
 DIM = 4
@@ -162,6 +162,19 @@ def update_learning(world: World, target: Any) -> None:
     }
     target.update_fields(name, **changes)
     world.model.change(name, **changes)
+
+
+@write(2)
+def update_where(world: World, target: Any) -> None:
+    """Resolved at the commit against what was committed before: in a transaction it comes alone."""
+    if world.in_transaction:
+        return update_learning(world, target)
+    kind, importance = world.rng.choice(("episodic", "semantic")), world.rng.random()
+    target.update_where(Filter(type=kind), importance=importance, access_count=3)
+    for name in list(world.model.items):
+        if (item := world.model.current(name)) is not None and item.type == kind:
+            world.model.change(name, importance=importance, access_count=3)
+    return None
 
 
 @write(2)
