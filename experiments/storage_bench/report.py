@@ -224,8 +224,8 @@ NOTES: Final = (
     "*bulk load* ends when the rows are safe in files and one search has answered: exact search for T4DX and "
     "SQLite, the vector index for the others. Single runs, one after the other, and judged only where the "
     "calibration stayed within a factor of 1.5.",
-    "*bulk update* sets one field of the first 10,000 items in one call: by a range of numbers for T4DX, SQLite, kuzu "
-    "and LanceDB, by ids for qdrant-edge and Chroma.",
+    "*bulk update* sets one field of the first 10,000 items in one call: by a range of numbers for T4DX, "
+    "SQLite, kuzu and LanceDB, by ids for qdrant-edge and Chroma.",
     "*2 hops* returns the ids of all nodes one or two edges away. SQLite works on integer keys here, its "
     "fastest layout; T4DX (`reachable`) and kuzu take and return string ids.",
     "*scale* includes reading one weight afterwards, so that work put off is paid.",
