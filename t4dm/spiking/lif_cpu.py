@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from t4dm.plasticity.traces import step_decay
+from t4dm.spiking.huge_pages import empty_window
 from t4dm.spiking.lif_params import Drive, LIFParams, LIFTrajectory
 from t4dm.spiking.state import LIFState
 from t4dm.spiking.surrogate import ATAN, Surrogate, heaviside
@@ -71,8 +72,7 @@ class _LIFScan(torch.autograd.Function):
 
 def _integrate(drive: Drive, params: LIFParams) -> tuple[Tensor, Tensor, Tensor]:
     current, theta, mask = drive.current, drive.theta, drive.mask
-    h = torch.empty_like(current, memory_format=torch.contiguous_format)
-    s, u, steps = torch.empty_like(h), drive.u0.clone(), current.shape[1]
+    h, s, u, steps = empty_window(current), empty_window(current), drive.u0.clone(), current.shape[1]
     decay = step_decay(drive.decay, current, mask=mask, reset=drive.reset)
     ins, hs, ss = current.unbind(1), h.unbind(1), s.unbind(1)
     a = decay.unbind(1) if decay.dim() == 3 else (decay,) * steps
@@ -111,10 +111,23 @@ def _above(h: Tensor, level: Tensor | None, part: slice, params: LIFParams) -> T
     return h[:, part] - (params.threshold if level is None else level[:, part])
 
 
+def _after_reset(
+    h: Tensor, level: Tensor | None, part: slice, mask: Tensor | None, params: LIFParams
+) -> Tensor:
+    """u = h - theta * s over some steps, in memory of its own."""
+    x, bar = h[:, part], h.new_tensor(params.threshold) if level is None else level[:, part]
+    if params.surrogate.spike is heaviside:
+        s = torch.ge(x, bar, out=torch.empty_like(x))
+    else:
+        s = params.surrogate.spike(x - bar)
+    return torch.addcmul(x, bar, _on_valid(s, mask), value=-1.0)
+
+
 def _weigh(grad: Tensor, above: Tensor, surrogate: Surrogate, *, out: Tensor) -> None:
-    """grad * psi(above); overwrites `above`. ATan's reciprocal and the product are one division."""
+    """grad * psi(above); overwrites `above`. ATan is two passes: 1 + (pi x)^2, and a division."""
     if surrogate is ATAN:
-        torch.div(grad, above.mul_(math.pi).square_().add_(1.0), out=out)
+        one = above.new_ones(())
+        torch.div(grad, torch.addcmul(one, above, above, value=math.pi**2, out=above), out=out)
     else:
         torch.mul(grad, surrogate.derivative(above), out=out)
 
@@ -130,7 +143,7 @@ def _membrane_grad(
     gu: Tensor | None,
 ) -> Tensor:
     """g_h of every step, from the last to the first: g_h_t += (du_t/dh_t) * alpha_{t+1} * g_h_{t+1}."""
-    total, last = torch.empty_like(h), h.shape[1] - 1
+    total, last = empty_window(h), h.shape[1] - 1
     grads = total.unbind(1)
     a = decay.unbind(1) if decay.dim() == 3 else (decay,) * (last + 1)
     for part in reversed(_pieces(h)):
@@ -169,12 +182,10 @@ def _decay_grad(
     found = torch.zeros_like(u0[0])
     for part in _pieces(h):
         earlier = slice(max(0, part.start - 1), part.stop - 1)
-        s = params.surrogate.spike(_above(h, level, earlier, params))
-        s = _on_valid(s, None if mask is None else mask[:, earlier])
-        before = h[:, earlier] - (params.threshold if level is None else level[:, earlier]) * s
+        u = _after_reset(h, level, earlier, None if mask is None else mask[:, earlier], params)
         if part.start == 0:
-            before = torch.cat([u0.unsqueeze(1), before], dim=1)
-        each = _on_valid(total[:, part] * before, None if mask is None else mask[:, part])
+            u = torch.cat([u0.unsqueeze(1), u], dim=1)
+        each = _on_valid(u.mul_(total[:, part]), None if mask is None else mask[:, part])
         if reset is not None:
             each = each * (~reset[:, part]).unsqueeze(-1)
         found += each.sum(dim=(0, 1))
