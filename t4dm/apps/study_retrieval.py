@@ -20,10 +20,14 @@ from t4dm.evaluation.locomo import read_split
 from t4dm.evaluation.retrieval import ARMS, EDGES, Choices, Encode, Study, study
 from t4dm.evaluation.retrieval_scores import difference, markdown, summary, write_questions
 from t4dm.evaluation.retrieval_weights import Weights
+from t4dm.evaluation.retrieval_words import WORDS
 from t4dm.training.run_record import RunRecord
 
 SEED = 1234
-PAIRS = ((EDGES, "hybrid"), (EDGES, "hybrid + shuffled edges"), ("hybrid", "hybrid, plain"))
+PAIRS = (
+    *((EDGES, other) for other in ("MiniLM", "BM25", "BM25, chosen", "hybrid", "hybrid + shuffled edges")),
+    ("hybrid", "hybrid, plain"),
+)
 """Arms that are compared question by question."""
 
 
@@ -109,17 +113,22 @@ def read_weights(file: Path) -> Choices:
     """
     try:
         told: Mapping[str, Mapping[str, Mapping[str, Any]]] = json.loads(file.read_text(encoding="utf-8"))
-        found = {
-            arm: {
-                name: Weights(**{key: float(value) for key, value in one.items()}) for name, one in of.items()
-            }
-            for arm, of in told.items()
-        }
+        found = {arm: {name: _weights(one) for name, one in of.items()} for arm, of in told.items()}
         missing = [name for name, arm in ARMS.items() if arm.fields and "all" not in found.get(name, {})]
     except (OSError, ValueError, TypeError, AttributeError) as error:
         raise WeightsFileError(str(file), f"{type(error).__name__}: {error}") from error
     if missing:
         raise WeightsFileError(str(file), f"it has none for {', '.join(missing)}")
+    return found
+
+
+def _weights(told: Mapping[str, Any]) -> Weights:
+    read: dict[str, Any] = {
+        key: str(value) if key == "words" else float(value) for key, value in told.items()
+    }
+    found = Weights(**read)
+    if found.words not in WORDS:
+        raise ValueError(f"words {found.words!r} are none of {', '.join(WORDS)}")
     return found
 
 

@@ -21,8 +21,8 @@ from t4dm.evaluation.locomo import Conversation
 from t4dm.evaluation.retrieval_scores import Scored, scored
 from t4dm.evaluation.retrieval_store import TURNS, make_store, turn_text
 from t4dm.evaluation.retrieval_weights import Board, Weights, cross_validated
-from t4dm.t4dx import T4DX, Analyzer
-from t4dm.t4dx.tokens import ENGLISH
+from t4dm.evaluation.retrieval_words import WORDS, analyzer_of
+from t4dm.t4dx import T4DX
 
 Encode = Callable[[Sequence[str]], NDArray[np.float32]]
 Choices = Mapping[str, Mapping[str, Weights]]
@@ -30,11 +30,6 @@ Choices = Mapping[str, Mapping[str, Weights]]
 
 RANKED: Final = 100
 """Turns that are ranked for each question."""
-ASKING: Final = (
-    "i you he she we me my your his her our him them what when where who which how why did does do has have"
-    " had been were am can could would should about from so just really s t m ll ve re d"
-)
-"""Words that questions are made of, and pronouns, beside ENGLISH; among talk they are noise."""
 NO_WEIGHTS: Final = Weights()
 
 
@@ -43,45 +38,34 @@ class Arm:
     """One way to rank.
 
     Attributes:
-        stem: words by their stems, without ENGLISH and ASKING; as they are written otherwise.
         start: its weights; where `fields` are chosen, the first ones.
         fields: of the weights that are chosen.
         search: "text" or "vector" alone, or "hybrid".
         shuffled: the edges join other turns than they should: as many, of the same types. A control.
     """
 
-    stem: bool = True
     start: Weights = NO_WEIGHTS
     fields: tuple[str, ...] = ()
     search: str = "hybrid"
     shuffled: bool = False
-
-    @property
-    def analyzer(self) -> Analyzer:
-        """How texts become words.
-
-        Raises:
-            MissingExtra: there is no stemmer.
-        """
-        return Analyzer(stem="english", stop=(*ENGLISH, ASKING)) if self.stem else Analyzer()
 
 
 RECIPE: Final = Weights(previous=0.3, next=0.3, session=0.3)
 EDGES: Final = "hybrid + edges"
 ARMS: Final[Mapping[str, Arm]] = {
     "MiniLM": Arm(search="vector"),
-    "BM25": Arm(stem=False, search="text"),
-    "hybrid, plain": Arm(stem=False),
-    "hybrid + edges, plain": Arm(stem=False, start=RECIPE),
-    "BM25, stemmed": Arm(search="text"),
-    "hybrid": Arm(fields=("text", "bm25")),
+    "BM25": Arm(search="text"),
+    "hybrid, plain": Arm(),
+    "hybrid + edges, plain": Arm(start=RECIPE),
+    "BM25, chosen": Arm(search="text", start=Weights(text=1.0), fields=("words", "bm25")),
+    "hybrid": Arm(fields=("words", "text", "bm25")),
     "hybrid + neighbours": Arm(
-        start=Weights(previous=0.2, next=0.2), fields=("text", "previous", "next", "bm25")
+        start=Weights(previous=0.2, next=0.2), fields=("words", "text", "previous", "next", "bm25")
     ),
-    EDGES: Arm(start=RECIPE, fields=("text", "previous", "next", "session", "speaker", "bm25")),
+    EDGES: Arm(start=RECIPE, fields=("words", "text", "previous", "next", "session", "speaker", "bm25")),
     "hybrid + shuffled edges": Arm(start=RECIPE, shuffled=True),
 }
-"""What is compared. "plain" takes words as they are written and weights that nobody chose: 0.5 for both
+"""What is compared. The first four take words as they are written and weights that nobody chose: 0.5 for both
 searches, 0.3 for edges. The control has the weights of EDGES.
 """
 CONTROLS: Final[Mapping[str, str]] = {"hybrid + shuffled edges": EDGES}
@@ -122,19 +106,21 @@ def study(
     """
     if weights is None and len(conversations) < 2:
         raise TooFewConversationsError(len(conversations))
-    words = {name: arm.analyzer for name, arm in arms.items()}  # first: whoever lacks a stemmer hears it now
+    if any("words" in arm.fields for arm in arms.values()):
+        for words in WORDS:
+            analyzer_of(words)  # first: whoever lacks a stemmer hears it now
     rows: dict[str, list[Scored]] = {name: [] for name in arms}
     with contextlib.ExitStack() as opened:
         desks = []
         for one in conversations:
             progress(f"store {one.id}")
             desks.append(_desk(one, encode, folder, rng, opened))
-        chosen = weights or _chosen(desks, arms, words, progress)
+        chosen = weights or _chosen(desks, arms, progress)
         for name, arm in arms.items():
             progress(f"rank {name}")
             for desk in desks:
                 of = _weights_of(name, arm, desk.conversation.id, chosen, fixed=weights is not None)
-                rows[name] += _rows(desk, arm, of, words[name])
+                rows[name] += _rows(desk, arm, of)
     return Study(rows, chosen)
 
 
@@ -145,14 +131,15 @@ def ranked(
     weights: Weights,
     *,
     search: str,
-    analyzer: Analyzer,
     k: int = RANKED,
 ) -> list[str]:
     """Ids of the k best turns, by the store's own search: "vector", "text" or "hybrid"."""
     if search == "vector":
         return store.search(vector, k, TURNS).ids
     if search == "text":
-        return store.search_text(text, k, TURNS, corpus=TURNS, bm25=weights.bm25, analyzer=analyzer).ids
+        return store.search_text(
+            text, k, TURNS, corpus=TURNS, bm25=weights.bm25, analyzer=weights.analyzer
+        ).ids
     return store.search_hybrid(
         vector,
         text,
@@ -163,7 +150,7 @@ def ranked(
         depth=store.count(TURNS),  # nothing is left out
         corpus=TURNS,
         bm25=weights.bm25,
-        analyzer=analyzer,
+        analyzer=weights.analyzer,
     ).ids
 
 
@@ -190,32 +177,21 @@ def _desk(
     return _Desk(one, store, shuffled, encode([question.text for question in one.questions]))
 
 
-def _rows(desk: _Desk, arm: Arm, weights: Weights, analyzer: Analyzer) -> list[Scored]:
+def _rows(desk: _Desk, arm: Arm, weights: Weights) -> list[Scored]:
     store = desk.shuffled if arm.shuffled else desk.store
     both = zip(desk.conversation.questions, desk.asked, strict=True)
     return [
-        scored(asked, ranked(store, asked.text, vector, weights, search=arm.search, analyzer=analyzer))
-        for asked, vector in both
+        scored(asked, ranked(store, asked.text, vector, weights, search=arm.search)) for asked, vector in both
     ]
 
 
-def _chosen(
-    desks: Sequence[_Desk],
-    arms: Mapping[str, Arm],
-    words: Mapping[str, Analyzer],
-    progress: Callable[[str], None],
-) -> Choices:
-    boards: dict[Analyzer, dict[str, Board]] = {}
+def _chosen(desks: Sequence[_Desk], arms: Mapping[str, Arm], progress: Callable[[str], None]) -> Choices:
+    boards = {one.id: Board(store, one.questions, asked) for one, store, _, asked in desks}
     chosen = {}
     for name, arm in arms.items():
         if arm.fields:
             progress(f"weights of {name}")
-            if (analyzer := words[name]) not in boards:
-                boards[analyzer] = {
-                    one.id: Board(store, one.questions, asked, analyzer=analyzer)
-                    for one, store, _, asked in desks
-                }
-            chosen[name] = cross_validated(boards[analyzer], arm.start, arm.fields)
+            chosen[name] = cross_validated(boards, arm.start, arm.fields)
     return chosen
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from t4dm.evaluation.locomo import Question
 from t4dm.evaluation.ranking import ndcg_at, recall_at
 from t4dm.evaluation.retrieval_store import TURNS
+from t4dm.evaluation.retrieval_words import WORDS, WRITTEN, analyzer_of
 from t4dm.t4dx import OUT, T4DX, Analyzer, Bm25, EdgeFilter, EdgeType, Filter, Spread
 
 K: Final = 10
@@ -41,6 +42,8 @@ class Weights(NamedTuple):
     k1: float = 1.5
     b: float = 0.75
     """k1 and b: the constants of BM25."""
+    words: str = WRITTEN
+    """What BM25 counts, one of WORDS."""
 
     @property
     def sides(self) -> dict[str, float]:
@@ -52,6 +55,11 @@ class Weights(NamedTuple):
         return Bm25(k1=self.k1, b=self.b)
 
     @property
+    def analyzer(self) -> Analyzer:
+        """Raises MissingExtra where there is no stemmer for the words."""
+        return analyzer_of(self.words)
+
+    @property
     def spread(self) -> Spread | None:
         """Along the edges that count, if any does."""
         along = {str(kind): getattr(self, name) for name, kind in RELATIONS.items() if getattr(self, name)}
@@ -59,6 +67,7 @@ class Weights(NamedTuple):
 
 
 GRID: Final[Mapping[str, Sequence[Any]]] = {
+    "words": WORDS,
     "text": (0.3, 0.4, 0.5, 0.6, 0.7),
     "previous": (0.0, 0.1, 0.2, 0.3, 0.4),
     "next": (0.0, 0.1, 0.2, 0.3, 0.4),
@@ -77,24 +86,21 @@ class Board:
         store: of the conversation, as `make_store` makes it.
         questions: with their evidence.
         vectors: of the questions, `[Q, D]`.
-        analyzer: of the text search.
     """
 
-    def __init__(
-        self, store: T4DX, questions: Sequence[Question], vectors: NDArray[np.float32], *, analyzer: Analyzer
-    ) -> None:
-        self._store, self._questions, self._analyzer = store, questions, analyzer
+    def __init__(self, store: T4DX, questions: Sequence[Question], vectors: NDArray[np.float32]) -> None:
+        self._store, self._questions = store, questions
         self.turns = [item.id for item in store.scan(TURNS)]
         nodes = self.turns + [item.id for item in store.scan(Filter(type="semantic"))]
         self._place = {name: place for place, name in enumerate(nodes)}
         self._vector = self._scaled_vectors(vectors)
         self._heard = {name: self._targets(kind) for name, kind in RELATIONS.items()}
-        self._texts: dict[Bm25, NDArray[np.float64]] = {}
+        self._texts: dict[tuple[str, Bm25], NDArray[np.float64]] = {}
         self._gains: dict[Weights, float] = {}
 
     def scores(self, weights: Weights) -> NDArray[np.float64]:
         """Scores of the turns in the order of `turns`, `[Q, turns]`."""
-        text = self._text(weights.bm25)
+        text = self._text(weights)
         base = weights.text * text + (1.0 - weights.text) * self._vector
         total = base[:, : len(self.turns)].copy()
         for name, targets in self._heard.items():
@@ -122,18 +128,23 @@ class Board:
             cosines[row, [self._place[hit.id] for hit in hits]] = (found - found[-1]) / span
         return cosines
 
-    def _text(self, bm25: Bm25) -> NDArray[np.float64]:
+    def _text(self, weights: Weights) -> NDArray[np.float64]:
         """BM25 of all nodes over that of the best turn."""
-        if bm25 not in self._texts:
+        key = weights.words, weights.bm25
+        if key not in self._texts:
             scores = np.zeros((len(self._questions), len(self._place)))
             for row, asked in enumerate(self._questions):
                 hits = self._store.search_text(
-                    asked.text, len(self._place), corpus=TURNS, bm25=bm25, analyzer=self._analyzer
+                    asked.text,
+                    len(self._place),
+                    corpus=TURNS,
+                    bm25=weights.bm25,
+                    analyzer=weights.analyzer,
                 )
                 scores[row, [self._place[hit.id] for hit in hits]] = [hit.score for hit in hits]
             best = scores[:, : len(self.turns)].max(axis=1, keepdims=True)
-            self._texts[bm25] = scores / np.where(best > 0, best, 1.0)
-        return self._texts[bm25]
+            self._texts[key] = scores / np.where(best > 0, best, 1.0)
+        return self._texts[key]
 
     def _targets(self, kind: EdgeType) -> NDArray[np.int64]:
         """Where the edge of each turn leads, -1 for nowhere, `[turns]`."""

@@ -67,6 +67,14 @@ def test_a_study_writes_figures_weights_and_questions(
     assert results["arms"]["BM25"]["all"]["n"] == 4
     assert results["arms"]["BM25"]["single-hop"]["R@10"]["mean"] == 1.0
     assert {measure for pair in results["differences"].values() for measure in pair} == {"R@10", "nDCG@10"}
+    assert set(results["differences"]) == {
+        "hybrid + edges - MiniLM",
+        "hybrid + edges - BM25",
+        "hybrid + edges - BM25, chosen",
+        "hybrid + edges - hybrid",
+        "hybrid + edges - hybrid + shuffled edges",
+        "hybrid - hybrid, plain",
+    }
     weights = read_weights(out / "weights.json")
     assert set(weights["hybrid + edges"]) == {"conv-0", "conv-1", "all"}
     assert isinstance(weights["hybrid + edges"]["all"], Weights)
@@ -95,7 +103,11 @@ def test_a_study_writes_figures_weights_and_questions(
         (None, "FileNotFoundError"),
         ("{", "JSONDecodeError"),
         ('{"hybrid": {"all": {"txet": 1}}}', "unexpected keyword argument 'txet'"),
-        ('{"hybrid": {"all": {"text": 0.4}}}', "it has none for hybrid + neighbours, hybrid + edges"),
+        (
+            '{"hybrid": {"all": {"text": 0.4}}}',
+            "it has none for BM25, chosen, hybrid + neighbours, hybrid + edges",
+        ),
+        ('{"hybrid": {"all": {"words": "runes"}}}', "words 'runes' are none of written, stems, stems of"),
     ],
 )
 def test_a_file_without_weights_is_named(tmp_path: Path, content: str | None, said: str) -> None:

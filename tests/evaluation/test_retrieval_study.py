@@ -19,7 +19,8 @@ from t4dm.evaluation.retrieval import ARMS, CONTROLS, EDGES, RECIPE, Arm, Study,
 from t4dm.evaluation.retrieval_scores import difference, markdown, scored, summary, write_questions
 from t4dm.evaluation.retrieval_store import TURNS, make_store, turn_text
 from t4dm.evaluation.retrieval_weights import GRID, RELATIONS, Board, Weights, choose, cross_validated
-from t4dm.t4dx import T4DX, Analyzer, EdgeFilter, Filter
+from t4dm.evaluation.retrieval_words import CONTENT, STEMS, WRITTEN, analyzer_of
+from t4dm.t4dx import T4DX, EdgeFilter, Filter
 
 WORDS = ("cat", "dog", "tea", "rain", "book", "lake", "shoe", "song")
 DAY = 86_400.0
@@ -62,7 +63,7 @@ def store(tmp_path: Path) -> Iterator[T4DX]:
 
 def board(folder: Path, one: Conversation) -> Board:
     opened = make_store(folder / one.id, one, encode([turn_text(turn) for turn in one.turns]))
-    return Board(opened, one.questions, encode([q.text for q in one.questions]), analyzer=Analyzer())
+    return Board(opened, one.questions, encode([q.text for q in one.questions]))
 
 
 def test_a_conversation_becomes_turns_nodes_and_edges(store: T4DX) -> None:
@@ -118,7 +119,7 @@ def test_a_board_adds_up_what_the_store_answers(tmp_path: Path, store: T4DX, wei
     one = conversation("a")
     questions = [*one.questions, Question("a/x", 1, "does Bob know of the tea and the rain?", ("D2:1",))]
     vectors = encode([question.text for question in questions])
-    scores = Board(store, questions, vectors, analyzer=Analyzer()).scores(weights)
+    scores = Board(store, questions, vectors).scores(weights)
     assert scores.shape == (9, 16)
     turns = [item.id for item in store.scan(TURNS)]
     for row, asked, vector in zip(scores, questions, vectors, strict=True):
@@ -158,6 +159,24 @@ def test_the_edge_that_leads_to_answers_is_chosen(tmp_path: Path) -> None:
     assert after.gain(chosen) > after.gain(Weights())
 
 
+def test_the_words_that_find_answers_are_chosen(tmp_path: Path) -> None:
+    """Questions ask for cats, turns tell of a cat; or for what a turn tells in so many words."""
+    pytest.importorskip("snowballstemmer")
+    one = conversation("a", answer=0)
+    many = [asked._replace(text=asked.text.replace("?", "s?")) for asked in one.questions]
+    plural = board(tmp_path, one._replace(id="b", questions=tuple(many)))
+    assert choose([plural], Weights(text=1.0), ("words",)).words == STEMS
+    assert choose([board(tmp_path, one)], Weights(text=1.0), ("words",)).words == WRITTEN
+
+
+def test_words_are_cut_as_their_name_says() -> None:
+    pytest.importorskip("snowballstemmer")
+    text = "Where did she put the lakes and shoes?"
+    assert analyzer_of(WRITTEN).words(text) == ["where", "did", "she", "put", "the", "lakes", "and", "shoes"]
+    assert analyzer_of(STEMS).words(text) == ["where", "did", "she", "put", "the", "lake", "and", "shoe"]
+    assert analyzer_of(CONTENT).words(text) == ["put", "lake", "shoe"]
+
+
 def test_a_conversation_has_no_say_in_its_own_weights(tmp_path: Path) -> None:
     boards = {
         "a": board(tmp_path, conversation("a", answer=0)),
@@ -174,11 +193,11 @@ def test_a_conversation_has_no_say_in_its_own_weights(tmp_path: Path) -> None:
 
 
 PLAIN_ARMS = {
-    "hybrid": Arm(stem=False),
-    EDGES: Arm(stem=False, start=RECIPE, fields=("previous",)),
-    "hybrid + shuffled edges": Arm(stem=False, start=RECIPE, shuffled=True),
-    "text": Arm(stem=False, search="text"),
-    "vector": Arm(search="vector", stem=False),
+    "hybrid": Arm(),
+    EDGES: Arm(start=RECIPE, fields=("previous",)),
+    "hybrid + shuffled edges": Arm(start=RECIPE, shuffled=True),
+    "text": Arm(search="text"),
+    "vector": Arm(search="vector"),
 }
 
 
@@ -202,7 +221,7 @@ def test_edges_find_what_words_and_vectors_do_not(found: Study) -> None:
 def test_weights_of_an_earlier_study_are_taken_as_they_are(tmp_path: Path, found: Study) -> None:
     given = {EDGES: {"all": Weights(previous=0.4), "a": Weights(next=0.4)}}
     only = {EDGES: PLAIN_ARMS[EDGES]}
-    fixed = {EDGES: Arm(stem=False, start=Weights(previous=0.4))}
+    fixed = {EDGES: Arm(start=Weights(previous=0.4))}
     told, rng = [conversation("a")], np.random.default_rng(1)
     taken = study(told, encode=encode, folder=tmp_path / "1", rng=rng, weights=given, arms=only)
     other = study(told, encode=encode, folder=tmp_path / "2", rng=rng, weights=given, arms=only)
