@@ -570,11 +570,19 @@ class UnknownSurrogateError(T4DMError):
 
 
 class UnknownBackendError(T4DMError):
-    """A kernel backend was asked for that this build does not have."""
+    """A kernel backend was asked for that this build does not have.
 
-    def __init__(self, kernel: str, name: str, known: list[str]) -> None:
+    Args:
+        kernel: of which one.
+        name: what was asked for.
+        known: what there is.
+        setting: its name in a config.
+    """
+
+    def __init__(self, kernel: str, name: str, known: list[str], *, setting: str) -> None:
         super().__init__(
-            f"the {kernel} kernel has no backend {name!r}; pass backend= one of {', '.join(known)}"
+            f"the {kernel} kernel has no backend {name!r}; pass backend= one of {', '.join(known)}, "
+            f"in a config ++{setting}=auto"
         )
 
 
@@ -799,14 +807,22 @@ class StoreDamagedError(T4DMError):
 
 
 class MissingBackendError(T4DMError):
-    """A kernel backend was asked for by name that this machine cannot run; nothing else ran in its place."""
+    """A kernel backend was asked for by name that this machine cannot run; nothing else ran in its place.
+
+    Args:
+        kernel: of which one.
+        name: what was asked for.
+        why: it cannot run.
+        instead: what can.
+        setting: its name in a config.
+    """
 
     def __init__(
-        self, kernel: str, name: str, why: str, *, instead: tuple[str, str] = ("auto", "cpu")
+        self, kernel: str, name: str, why: str, *, instead: tuple[str, str] = ("auto", "cpu"), setting: str
     ) -> None:
         super().__init__(
             f"the {kernel} kernel's backend {name!r} cannot run here ({why}); "
-            f"pass backend={instead[0]!r} or {instead[1]!r}"
+            f"pass backend={instead[0]!r} or {instead[1]!r}, in a config ++{setting}=auto"
         )
 
 

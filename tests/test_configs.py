@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 
 from t4dm.apps import config_verbs
 from t4dm.config import build, check, compose, config_dir, locate, plain
-from t4dm.errors import ConfigError, MissingExtra, NothingToTrainError
+from t4dm.errors import ConfigError, MissingExtra, NothingToTrainError, UnknownBackendError
 
 GATE = "t4dm.memory.temporal_gate.TemporalGate"
 TASK = "t4dm.data.recall.RecallTask"
@@ -201,6 +201,16 @@ def test_each_modulator_comes_from_the_config_and_reaches_the_layers_that_it_nam
         assert not torch.equal(stack_of("model/stack=modulated", *base)(h).h, plain_out), one
         cut_off = stack_of("model/stack=modulated", *base, f"++model.stack.injection.{one}=[]")
         assert torch.equal(cut_off(h).h, plain_out), one
+
+
+def test_backends_first_spikes_and_silent_projections_come_from_the_config() -> None:
+    told = stack_of("++model.stack.lif_backend=naive", "++model.stack.rwkv_backend=torch_recurrent")
+    assert (told.explain("cpu")["lif"], told.explain("cpu")["rwkv"]) == ("naive", "torch_recurrent")
+    chosen = stack_of("++model.stack.first_spike=true", "++model.stack.zero_output=true")
+    assert chosen.blocks[0].attention.first_spike
+    assert not chosen.blocks[0].time_mix.out.weight.any()
+    with pytest.raises(UnknownBackendError, match=r"\+\+model\.stack\.lif_backend=auto$"):
+        stack_of("++model.stack.lif_backend=magic")
 
 
 RUNS = {

@@ -8,7 +8,12 @@ from typing import Any, final
 import torch
 from torch import Tensor, nn
 
+from t4dm.errors import SettingError
 from t4dm.plasticity.homeostasis import RateTracker, scaling_factor, track_rate
+
+MAX_GAMMA = 0.25
+"""A rate answers weights with an elasticity of up to 6.8, and gamma times that must stay below 2, or rates
+end in a cycle around the target: at 0.25 they settle in 2 to 5 steps, at 0.3 the most elastic do not."""
 
 
 @final
@@ -20,9 +25,12 @@ class Homeostat:
 
     Args:
         layers: modules with a `log_gain` `[D]`, a `target_rate`, and outputs that hold `spikes` `[B, T, D]`.
-        gamma: keep it at 0.25 or less: at 1 rates end in a cycle around the target.
+        gamma: at most `MAX_GAMMA`.
         tau: of the running rate, in tokens.
         least_tokens: a rate of fewer is not worth scaling by.
+
+    Raises:
+        SettingError: a gamma at which rates would not settle, or none.
     """
 
     def __init__(
@@ -33,6 +41,9 @@ class Homeostat:
         tau: float = 1e4,
         least_tokens: float = 1e4,
     ) -> None:
+        if not 0.0 < gamma <= MAX_GAMMA:
+            fix = f"set a number above 0 and at most {MAX_GAMMA}: ++phase.homeostasis=0.2"
+            raise SettingError("phase.homeostasis", gamma, fix)
         self.layers: list[Any] = list(layers)
         self.gamma, self.tau, self.least_tokens = gamma, tau, least_tokens
         self.trackers = [RateTracker(torch.zeros_like(layer.log_gain.detach())) for layer in self.layers]

@@ -22,6 +22,7 @@ BACKENDS = {
         "fla": FLA,
     },
 }
+SETTINGS = {"spike attention": "model.stack.attention_mode", "rwkv": "model.stack.rwkv_backend"}
 PORTABLE = {"spike attention": "chunk", "rwkv": "torch_chunk"}
 
 
@@ -48,16 +49,26 @@ def choose(kernel: str, name: str, device: torch.device) -> str:
         UnknownBackendError: no back-end has that name.
         MissingBackendError: it was asked for by name and cannot run.
     """
-    if name not in ("auto", *BACKENDS[kernel]):
-        raise UnknownBackendError(kernel, name, ["auto", *BACKENDS[kernel]])
-    if name not in ("auto", "fla"):
+    if known_backend(kernel, name) not in ("auto", "fla"):
         return name
     why = why_no_fla(device)
     if why is None:
         return "fla"
     if name == "fla":
-        raise MissingBackendError(kernel, "fla", why, instead=("auto", PORTABLE[kernel]))
+        instead = ("auto", PORTABLE[kernel])
+        raise MissingBackendError(kernel, "fla", why, instead=instead, setting=SETTINGS[kernel])
     return PORTABLE[kernel]
+
+
+def known_backend(kernel: str, name: str) -> str:
+    """The name itself, for whoever keeps it until there are tokens.
+
+    Raises:
+        UnknownBackendError: no back-end of `kernel` has that name.
+    """
+    if name not in ("auto", *BACKENDS[kernel]):
+        raise UnknownBackendError(kernel, name, ["auto", *BACKENDS[kernel]], setting=SETTINGS[kernel])
+    return name
 
 
 def why_no_fla(device: torch.device) -> str | None:

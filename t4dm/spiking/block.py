@@ -31,7 +31,15 @@ from t4dm.spiking.neuron import Neurons, mean_rate
 from t4dm.spiking.recall_attention import RecallAttention
 from t4dm.spiking.rwkv import ChannelMix, TimeMix
 from t4dm.spiking.spike_attention import SpikeAttention
-from t4dm.spiking.state import ApicalState, AttnState, BlockAux, BlockState, LIFState, RwkvState
+from t4dm.spiking.state import (
+    ApicalState,
+    AttnState,
+    BlockAux,
+    BlockState,
+    FirstSpikeState,
+    LIFState,
+    RwkvState,
+)
 from t4dm.spiking.thalamic_gate import ThalamicGate
 
 RATE_DECAY = 0.94
@@ -62,11 +70,15 @@ class CorticalBlock(nn.Module):
         neuron: `"lif"`, or `"gelu"` for the non-spiking twin.
         surrogate: name of the surrogate derivative.
         target_rate: firing rate of stages 2, 4 and 6; queries and keys fire three times as often.
-        attention_mode: see `stdp_attention`.
+        attention_mode, lif_backend, rwkv_backend: see `stdp_attention`, `lif_scan`, `rwkv6`.
+        first_spike: see `SpikeAttention`.
+        zero_output: of time mix and channel mix, see `TimeMix`.
         chunk: tokens per matrix product.
 
     Raises:
         StackShapeError: a width does not divide by its heads or capsules.
+        UnknownNeuronError, UnknownSurrogateError, UnknownBackendError: no such name.
+        SettingError: a chunk too long for fp32, or first spikes of neurons that have none.
     """
 
     def __init__(
@@ -85,7 +97,11 @@ class CorticalBlock(nn.Module):
         surrogate: str = "atan",
         target_rate: float = 0.05,
         attention_mode: str = "auto",
+        lif_backend: str = "auto",
+        rwkv_backend: str = "auto",
         chunk: int = 64,
+        first_spike: bool = False,
+        zero_output: bool = False,
     ) -> None:
         super().__init__()
         for field, value in (("width", width), ("qk_width", qk_width)):
@@ -95,7 +111,14 @@ class CorticalBlock(nn.Module):
         self.target_rate = target_rate
 
         def neurons(size: int, gain: float, rate: float = target_rate) -> Neurons:
-            return Neurons(width=size, gain=gain, target_rate=rate, neuron=neuron, surrogate=surrogate)
+            return Neurons(
+                width=size,
+                gain=gain,
+                target_rate=rate,
+                neuron=neuron,
+                surrogate=surrogate,
+                backend=lif_backend,
+            )
 
         self.recall = RecallAttention(width=width, heads=heads, gate_init=recall_gate) if recall else None
         self.norms = nn.ModuleList(nn.LayerNorm(width, bias=False) for _ in range(5))
@@ -108,6 +131,7 @@ class CorticalBlock(nn.Module):
             neurons=neurons(2 * qk_width, 1.8, 3.0 * target_rate),
             mode=attention_mode,
             chunk=chunk,
+            first_spike=first_spike,
         )
         self.apical = ApicalGate(
             width=width,
@@ -116,8 +140,15 @@ class CorticalBlock(nn.Module):
             prediction_rank=decay_rank,
             neurons=neurons(2 * compartment, 0.55),
         )
-        self.time_mix = TimeMix(width=width, heads=heads, decay_rank=decay_rank, chunk=chunk)
-        self.channel_mix = ChannelMix(width=width, rank=gate_rank)
+        self.time_mix = TimeMix(
+            width=width,
+            heads=heads,
+            decay_rank=decay_rank,
+            backend=rwkv_backend,
+            chunk=chunk,
+            zero_output=zero_output,
+        )
+        self.channel_mix = ChannelMix(width=width, rank=gate_rank, zero_output=zero_output)
         self.readout = neurons(width, 0.55)
 
     def init_state(self, batch: int, device: torch.device | str | None = None) -> BlockState:
@@ -135,6 +166,7 @@ class CorticalBlock(nn.Module):
                 zeros(h, key, value),
                 zeros(self.qk_width),
                 zeros(self.qk_width),
+                FirstSpikeState(zeros(), zeros(2 * self.qk_width)) if self.attention.first_spike else (),
             ),
             apical=ApicalState(LIFState(zeros(2 * p)), zeros(p), zeros(d)),
             rwkv=RwkvState(zeros(h, value, value), zeros(d), zeros(d)),

@@ -15,6 +15,7 @@ from t4dm.spiking.surrogate import REGISTRY, Surrogate
 
 Run = Callable[[Drive, LIFParams], LIFTrajectory]
 
+SETTING = "model.stack.lif_backend"
 BACKENDS = {
     "cpu": "one autograd.Function over the sequence; saves only h, hand-written backward; runs on any device",
     "naive": "a plain loop recorded by autograd; the reference that the others are tested against",
@@ -43,14 +44,23 @@ def choose(name: str, device: torch.device, surrogate: Surrogate) -> str:
         UnknownBackendError: no back-end has that name.
         MissingBackendError: it was asked for by name and cannot run.
     """
-    if name not in ("auto", *BACKENDS):
-        raise UnknownBackendError("LIF", name, ["auto", *BACKENDS])
-    if name not in ("auto", "triton"):
+    if known_backend(name) not in ("auto", "triton"):
         return name
     why = why_no_triton(device, surrogate)
     if name == "triton" and why is not None:
-        raise MissingBackendError("LIF", "triton", why)
+        raise MissingBackendError("LIF", "triton", why, setting=SETTING)
     return "triton" if why is None and (name == "triton" or device.type == "cuda") else "cpu"
+
+
+def known_backend(name: str) -> str:
+    """The name itself, for whoever keeps it until there is a current.
+
+    Raises:
+        UnknownBackendError: no back-end has that name.
+    """
+    if name not in ("auto", *BACKENDS):
+        raise UnknownBackendError("LIF", name, ["auto", *BACKENDS], setting=SETTING)
+    return name
 
 
 def backend(name: str) -> Run:

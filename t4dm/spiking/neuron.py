@@ -13,6 +13,7 @@ from t4dm.errors import CalibrationError, UnknownNeuronError
 from t4dm.plasticity.traces import linear_scan
 from t4dm.spiking.context import Context
 from t4dm.spiking.lif import LIFParams, LIFTrajectory, lif_trajectory
+from t4dm.spiking.lif_backends import known_backend
 from t4dm.spiking.oscillators import threshold_shift
 from t4dm.spiking.state import LIFState
 from t4dm.spiking.surrogate import surrogate as surrogate_named
@@ -41,9 +42,10 @@ class Neurons(nn.Module):
         threshold: theta.
         neuron: `"lif"` or `"gelu"`.
         surrogate: name of the surrogate derivative.
+        backend: of the LIF scan, see `lif_scan`; the twin has none.
 
     Raises:
-        UnknownNeuronError, UnknownSurrogateError: no such name.
+        UnknownNeuronError, UnknownSurrogateError, UnknownBackendError: no such name.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Neurons(nn.Module):
         threshold: float = 1.0,
         neuron: str = "lif",
         surrogate: str = "atan",
+        backend: str = "auto",
     ) -> None:
         super().__init__()
         if neuron not in NEURONS:
@@ -64,6 +67,7 @@ class Neurons(nn.Module):
         self.threshold = threshold
         self.target_rate = target_rate
         self.surrogate = surrogate_named(surrogate)
+        self.backend = known_backend(backend)
         alpha = torch.exp(-1.0 / torch.empty(width).uniform_(*tau))
         self.decay_logit = nn.Parameter(torch.logit(alpha))
         self.log_gain = nn.Parameter(torch.full((width,), math.log(gain)))
@@ -100,6 +104,7 @@ class Neurons(nn.Module):
                 threshold_shift=moved,
                 reset=context.reset,
                 mask=context.mask,
+                backend=self.backend,
             )
         u, last = linear_scan(current.float() * gain, decay, state.u, mask=context.mask, reset=context.reset)
         out = F.gelu(u - self.threshold if moved is None else u - self.threshold - moved)
@@ -161,7 +166,13 @@ class Neurons(nn.Module):
         def rates(factor: Tensor) -> Tensor:
             gain = (base + factor).exp()
             fired = lif_trajectory(
-                current - centre, state, params, gain=gain, reset=context.reset, mask=context.mask
+                current - centre,
+                state,
+                params,
+                gain=gain,
+                reset=context.reset,
+                mask=context.mask,
+                backend=self.backend,
             )
             return mean_rate(fired.spikes, context)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from t4dm.spiking import fla_kernels, rwkv_naive
-from t4dm.spiking.attention_backends import choose
+from t4dm.spiking.attention_backends import choose, known_backend
 from t4dm.spiking.context import PLAIN, Context, shift
 from t4dm.spiking.linear_attention import (
     bounded_log_decay,
@@ -97,6 +97,7 @@ class TimeMix(nn.Module):
 
     Raises:
         SettingError: a chunk too long for fp32.
+        UnknownBackendError: no such backend.
     """
 
     def __init__(
@@ -110,7 +111,8 @@ class TimeMix(nn.Module):
         zero_output: bool = False,
     ) -> None:
         super().__init__()
-        self.heads, self.backend, self.chunk = heads, backend, check_chunk(chunk)
+        self.heads, self.chunk = heads, check_chunk(chunk)
+        self.backend = known_backend("rwkv", backend)
         self.mix = nn.Parameter(torch.full((4, width), 0.5))
         self.receptance = nn.Linear(width, width, bias=False)
         self.key = nn.Linear(width, width, bias=False)

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from t4dm.errors import SettingError
+from t4dm.spiking.attention_backends import known_backend
 from t4dm.spiking.attention_params import FastWeights, STDPWindow
 from t4dm.spiking.context import Context, first_rows
 from t4dm.spiking.first_spike import first_spikes
@@ -44,7 +46,8 @@ class SpikeAttention(nn.Module):
             neurons that spike.
 
     Raises:
-        SettingError: a chunk too long for fp32.
+        SettingError: a chunk too long for fp32, or first spikes of neurons that have none.
+        UnknownBackendError: no such mode.
     """
 
     def __init__(
@@ -59,7 +62,10 @@ class SpikeAttention(nn.Module):
         first_spike: bool = False,
     ) -> None:
         super().__init__()
-        self.heads, self.mode, self.chunk = heads, mode, check_chunk(chunk)
+        self.heads, self.chunk = heads, check_chunk(chunk)
+        self.mode = known_backend("spike attention", mode)
+        if first_spike and neurons.neuron != "lif":
+            raise SettingError("model.stack.first_spike", first_spike, "set model.stack.neuron=lif with it")
         self.first_spike = first_spike
         self.qk = nn.Linear(width, 2 * qk_width, bias=False)
         self.value = nn.Linear(width, width, bias=False)

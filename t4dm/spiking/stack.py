@@ -40,13 +40,20 @@ class CorticalStack(nn.Module):
         surrogate: name of the surrogate derivative.
         target_rate: firing rate that calibration and goodness refer to.
         attention_mode: back-end of spike attention, see `stdp_attention`.
+        lif_backend: of the neurons' scans, see `lif_scan`.
+        rwkv_backend: of the time mix, see `rwkv6`.
         chunk: tokens per matrix product.
+        first_spike: count the first query and key spike of a channel in each theta cycle only.
+        zero_output: start with RWKV's output projections at zero. For a stack without a door of its own that
+            opens from zero, as `MemoryLM`'s does.
         injection: which layers each neuromodulator reaches, and how strongly each block takes it up.
         modulators: levels of DA, NE, ACh, 5-HT in every pass that names none of its own.
         oscillators: rhythms of every pass that names none of its own; None has none.
 
     Raises:
-        StackShapeError, UnknownNeuronError, UnknownSurrogateError: see the message.
+        StackShapeError, UnknownNeuronError, UnknownSurrogateError, UnknownBackendError, SettingError: see
+            the message. A back-end that exists but cannot run where the stream is (MissingBackendError) is
+            refused by the first pass and by `explain`.
     """
 
     def __init__(
@@ -67,7 +74,11 @@ class CorticalStack(nn.Module):
         surrogate: str = "atan",
         target_rate: float = 0.05,
         attention_mode: str = "auto",
+        lif_backend: str = "auto",
+        rwkv_backend: str = "auto",
         chunk: int = 64,
+        first_spike: bool = False,
+        zero_output: bool = False,
         injection: Injection = BY_LAYER,
         modulators: Neuromod = BASELINE,
         oscillators: Oscillators | None = None,
@@ -93,7 +104,11 @@ class CorticalStack(nn.Module):
                 surrogate=surrogate,
                 target_rate=target_rate,
                 attention_mode=attention_mode,
+                lif_backend=lif_backend,
+                rwkv_backend=rwkv_backend,
                 chunk=chunk,
+                first_spike=first_spike,
+                zero_output=zero_output,
             )
             for index in range(blocks)
         )
@@ -234,7 +249,7 @@ class CorticalStack(nn.Module):
         """
         where = next(self.parameters()).device if device is None else torch.device(device)
         block = self._blocks()[0]
-        neurons = lif_backends.choose("auto", where, block.integrate.surrogate)
+        neurons = lif_backends.choose(block.integrate.backend, where, block.integrate.surrogate)
         return {
             "lif": neurons if self.neuron == "lif" else "linear_scan",
             "spike attention": attention_backends.choose("spike attention", block.attention.mode, where),

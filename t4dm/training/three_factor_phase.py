@@ -54,6 +54,7 @@ class ThreeFactorPhase(Phase):
 
     Raises:
         NothingToTrainError: the model has no stack.
+        SettingError: a gamma of homeostasis at which rates would not settle.
     """
 
     def __init__(

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from t4dm.errors import SettingError
 from t4dm.plasticity.homeostat import Homeostat
 from t4dm.spiking.context import PLAIN
 from t4dm.spiking.neuron import Neurons
@@ -34,7 +35,8 @@ def days(gamma: float, *, drive: float, count: int) -> Tensor:
     neurons, rates = layer(), []
     with torch.no_grad():
         neurons.log_gain.add_(math.log(drive))
-    homeostat = Homeostat([neurons], gamma=gamma, least_tokens=1000)
+    homeostat = Homeostat([neurons], least_tokens=1000)
+    homeostat.gamma = gamma  # for the control also past what the constructor takes
     with homeostat:
         for day in range(count):
             rates.append(live(neurons, day))
@@ -61,6 +63,13 @@ def test_with_gamma_one_neurons_swing_ever_further_from_it() -> None:
     assert float(restless.min()) < 0.6
     turns = (restless[1:] - 1.0) * (restless[:-1] - 1.0) < 0.0
     assert float(turns.float().mean()) > 0.7
+
+
+@pytest.mark.parametrize("gamma", [0.2501, 1.0, 0.0, -0.2, math.nan])
+def test_a_gamma_at_which_rates_do_not_settle_is_refused(gamma: float) -> None:
+    with pytest.raises(SettingError, match=r"phase.homeostasis=.* at most 0.25: \+\+phase.homeostasis=0.2$"):
+        Homeostat([layer()], gamma=gamma)
+    assert Homeostat([layer()], gamma=0.25).gamma == 0.25
 
 
 def test_a_morning_moves_each_gain_by_the_clipped_power_of_its_own_rate() -> None:

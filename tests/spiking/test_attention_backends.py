@@ -50,11 +50,17 @@ def places(kind: str, steps: int = STEPS, device: str = "cpu") -> Context:
 @pytest.mark.usefixtures("without_fla")
 def test_fla_without_fla_is_an_error_and_never_another_backend() -> None:
     tokens = [normal(1, 2, 1, 2) for _ in range(3)]
-    with pytest.raises(MissingBackendError, match=r"fla-core is not installed\); pass .*'torch_chunk'$"):
+    with pytest.raises(
+        MissingBackendError,
+        match=r"fla-core is not installed\); pass .*'torch_chunk', .*\.rwkv_backend=auto$",
+    ):
         rwkv6(*tokens, tokens[0], torch.ones(1, 2), torch.zeros(1, 1, 2, 2), backend="fla")
     state = FastWeights(torch.zeros(1, 1, 2, 2), torch.zeros(1, 2), torch.zeros(1, 2))
     window = STDPWindow(*torch.full((2, 1, 2), -0.1), *torch.ones(2, 1, 1))
-    with pytest.raises(MissingBackendError, match=r"spike attention.*pass backend='auto' or 'chunk'$"):
+    with pytest.raises(
+        MissingBackendError,
+        match=r"spike attention.*pass backend='auto' or 'chunk', .*\.attention_mode=auto$",
+    ):
         stdp_attention(*tokens, state, window, mode="fla")
 
 

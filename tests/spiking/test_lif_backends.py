@@ -29,7 +29,9 @@ def with_triton(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_backend_that_does_not_exist_is_refused_by_name() -> None:
-    with pytest.raises(UnknownBackendError, match="pass backend= one of auto, cpu, naive, triton"):
+    with pytest.raises(
+        UnknownBackendError, match="pass backend= one of auto, cpu, naive, triton, in a config"
+    ):
         lif_scan(torch.ones(1, 1, 1), None, LIFParams(torch.tensor([0.5])), backend="cuda_magic")
 
 
