@@ -1,4 +1,5 @@
-"""kill -9 of a real process with four writers and a compaction: every acknowledged write is back.
+"""kill -9 of a real process with four writers, compactions and builds of graphs: every acknowledged write is
+back.
 
 Each writer owns its ids and makes a fixed sequence of batches, so its share of the store tells how many of
 them are in. An mmapped file that outlives the process holds, per writer, the batch that was begun and the
@@ -26,17 +27,21 @@ from reliability.options import options
 from reliability.rows import Lost, Runner, Wrong
 
 from t4dm.t4dx import T4DX, Edge, Filter, Item
+from t4dm.t4dx.costs import Costs
 from t4dm.t4dx.fs import OsFileSystem
 
 WRITERS = 4
+GRAPH = 30  # vectors from which on a segment has a graph
 BATCHES = 24  # per writer and round
 ROUNDS = 2
 SLOT = struct.Struct("<QQ")  # begun, acknowledged
+WALKS = Costs(small=0, scan=1.0, gather=1.0, signs=1.0, probe=1.0, walk=0.0, enter=0.0)
 TYPES = (
     ("MANIFEST", "manifest"),
     ("wal-", "log"),
     ("deltas", "delta"),
     ("segments", "segment"),
+    ("graphs", "graph"),
     ("LOCK", "lock"),
 )
 
@@ -45,8 +50,9 @@ class Expected:
     """The mmapped file: for each writer the number of batches begun, and acknowledged."""
 
     def __init__(self, path: Path) -> None:
-        if not path.exists():
-            path.write_bytes(bytes(SLOT.size * WRITERS))
+        size = SLOT.size * WRITERS
+        if not path.exists() or path.stat().st_size < size:  # a kill may come before the first byte
+            path.write_bytes(bytes(size))
         with path.open("r+b") as file:
             self._map = mmap.mmap(file.fileno(), 0)
 
@@ -127,7 +133,7 @@ for _call in ("sync_file", "sync_dir", "rename", "link", "unlink", "remove_tree"
 
 
 class DeadlyLog:
-    """An open log whose calls are points; other attributes pass through."""
+    """An open log, or the file of a graph, whose calls are points; other attributes pass through."""
 
     def __init__(self, fs: DeadlyFileSystem, log: Any, path: str) -> None:
         self._fs, self._log, self._path = fs, log, path
@@ -140,9 +146,10 @@ class DeadlyLog:
         def call(*args: Any, **kwargs: Any) -> Any:
             with self._fs.around(f"log.{name}", self._path):
                 if name == "write" and len(args[0]) > 1:
-                    if self._fs.point == "log.write log amid":
+                    amid = f"log.write {type_of(self._path)} amid"
+                    if self._fs.point == amid:
                         found(args[0][: len(args[0]) // 2], *args[1:])
-                    self._fs.reached("log.write log amid")
+                    self._fs.reached(amid)
                 return found(*args, **kwargs)
 
         return call
@@ -198,7 +205,7 @@ def expected_of(writer: int, batches: int) -> tuple[dict[str, float], dict[tuple
 
 
 def child(folder: str, seed: int, point: str | None, occurrence: int) -> int:
-    """Four writers and a compaction until they are done or the process dies."""
+    """Four writers, compactions and builds of graphs until they are done or the process dies."""
     fs, rng = DeadlyFileSystem(point, occurrence), random.Random(seed)
     expected = Expected(Path(folder) / "expected")
     durability = rng.choice(("sync", "interval", "os"))
@@ -210,6 +217,7 @@ def child(folder: str, seed: int, point: str | None, occurrence: int) -> int:
         txn_part_bytes=500,
         background=rng.random() < 0.5,
         max_frozen=2,
+        index_rows=GRAPH,
     )
     store = T4DX.open(f"{folder}/store", dim=4, options=chosen, clock=lambda: 1.0, fs=fs)
     faults: list[BaseException] = []
@@ -230,9 +238,10 @@ def child(folder: str, seed: int, point: str | None, occurrence: int) -> int:
     for turn in range(3):
         time.sleep(0.02)
         store.compact(full=turn != 1)
+        store.build_graphs()
     for thread in threads:
         thread.join()
-    store.compact()
+    store.compact(graphs=True)
     store.close()
     if faults:
         raise faults[0]
@@ -248,14 +257,34 @@ def inspect(folder: str, case: str, what: str) -> None:
         if any(expected[writer][1] for writer in range(WRITERS)):
             raise Lost(f"{what}: no manifest, but writes were acknowledged", case=case)
         return
-    with T4DX.open(f"{folder}/store", dim=4, options=options(durability="os")) as store:
+    chosen = options(durability="os", index_rows=GRAPH)
+    with T4DX.open(f"{folder}/store", dim=4, options=chosen) as store:
         for writer in range(WRITERS):
             begun, acked = expected[writer]
             expected.settle(writer, share(store, writer, begun, acked, case, what))
         report = store.verify("deep")
         if not report.ok:
             raise Wrong(f"{what}: verify(deep): {report.problems[:2]}", case=case)
+        inspect_graphs(store, case, what)
     expected.close()
+
+
+def inspect_graphs(store: T4DX, case: str, what: str) -> None:
+    """What is left of a build is a graph or nothing; what is missing is built, and walks find the nearest."""
+    store.costs = WALKS
+    query = np.array([1.5, 2.5, 1.0, -1.0], np.float32)
+    for when in ("before", "after"):
+        exact, hits = store.search(query, 5, recall=1.0), store.search(query, 5)
+        if len(hits) != len(exact) or [hit.score for hit in hits] != [hit.score for hit in exact]:
+            raise Wrong(f"{what}: a search {when} the build finds {hits.ids}, not {exact.ids}", case=case)
+        store.build_graphs()
+    found, folder = store.stats()["graphs"], Path(store.path) / "graphs"
+    if found["missing"]:
+        raise Wrong(f"{what}: graphs cannot be built: {found['segments']}", case=case)
+    if folder.exists() and any(path.name.startswith(".tmp") for path in folder.iterdir()):
+        raise Wrong(
+            f"{what}: half a graph is left: {sorted(path.name for path in folder.iterdir())}", case=case
+        )
 
 
 def share(store: T4DX, writer: int, begun: int, acked: int, case: str, what: str) -> int:
