@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 
 class T4DMError(Exception):
     """Base of all errors that the command line prints as one line, without a traceback."""
@@ -174,6 +177,35 @@ class TextTooLongError(T4DMError):
         )
 
 
+class NoPromptError(T4DMError):
+    """A prompt holds no token to go on from."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the prompt is empty; put a text in quotes: t4dm generate run=RUN prompt='Ann lives in'"
+        )
+
+
+class PromptTooLongError(T4DMError):
+    """A prompt has more tokens than the backbone has positions for."""
+
+    def __init__(self, tokens: int, limit: int) -> None:
+        super().__init__(
+            f"the prompt has {tokens} tokens and the model reads at most {limit}; shorten it to its last "
+            f"{limit} tokens, or tell the rest before, in parts, to a memory: t4dm chat RUN"
+        )
+
+
+class BrokenLogitsError(T4DMError):
+    """The model gives NaN instead of logits."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the model's logits are not numbers (NaN), so its weights are broken; name a run whose losses "
+            "are finite: t4dm runs ls"
+        )
+
+
 class BlockChoiceError(T4DMError):
     """A study was asked for blocks that the stack does not have."""
 
@@ -252,11 +284,11 @@ class DevicesError(T4DMError):
 
 
 class NoGpuError(T4DMError):
-    """The trainer asks for a GPU on a machine where torch finds none."""
+    """A GPU is asked for on a machine where torch finds none."""
 
-    def __init__(self) -> None:
+    def __init__(self, setting: str = "trainer.accelerator=gpu") -> None:
         super().__init__(
-            "trainer.accelerator=gpu: torch finds no GPU on this machine; see what fits it: t4dm doctor, "
+            f"{setting}: torch finds no GPU on this machine; see what fits it: t4dm doctor, "
             "or set trainer=cpu model.backbone.device=cpu"
         )
 
@@ -320,6 +352,77 @@ class BackboneUnavailableError(T4DMError):
             "network once, "
             f"give a folder that holds it, or run with: model=tiny"
         )
+
+
+class UnsupportedBackboneError(T4DMError):
+    """A model is no decoder of a kind whose layers the stack can be put between."""
+
+    def __init__(self, name: str, found: str, known: Sequence[str]) -> None:
+        super().__init__(
+            f"{name} is a {found}, and the stack fits decoders of type {', '.join(known)}; "
+            "take one of these, for example: model=qwen25_05b"
+        )
+
+
+class BackboneTooLargeError(T4DMError):
+    """The weights of a backbone do not fit into the memory that is free; nothing was loaded.
+
+    Args:
+        name: of the backbone.
+        need: GiB of its weights.
+        free: GiB on the device.
+        device: where they should go.
+        smaller: GiB of the weights in 4 bits, where these would fit.
+    """
+
+    def __init__(
+        self, name: str, *, need: float, free: float, device: str, smaller: float | None = None
+    ) -> None:
+        place = "this machine" if device == "cpu" else device
+        fix = "free some, or run with: model=tiny"
+        if smaller is not None:
+            fix = f"in 4 bits they need {smaller:.2f} GiB: model.backbone.quantize=nf4"
+        super().__init__(
+            f"the weights of {name} need {need:.2f} GiB and {place} has {free:.2f} GiB free; {fix}"
+        )
+
+
+class BackboneMismatchError(T4DMError):
+    """What was trained on one backbone is put onto another.
+
+    Args:
+        what: is refused, with its path.
+        trained_on: `Backbone.identity` then.
+        here: `Backbone.identity` now.
+    """
+
+    def __init__(self, what: str, *, trained_on: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+        then, now = (
+            f"{b['name']}{' at ' + b['revision'][:12] if b['revision'] else ''} ({b['type']}, "
+            f"{b['layers']} layers of {b['width']}, weights {b['weights']})"
+            for b in (trained_on, here)
+        )
+        pin = f" model.backbone.revision={trained_on['revision']}" if trained_on["revision"] else ""
+        super().__init__(
+            f"{what} was trained on {then}, not on {now}; set model.backbone.name={trained_on['name']}{pin}"
+        )
+
+
+class LoraMismatchError(T4DMError):
+    """A checkpoint's LoRA has another rank, or other targets, than the model it is loaded into."""
+
+    def __init__(self, *, field: str, found: str, here: str) -> None:
+        super().__init__(
+            f"the checkpoint's LoRA has {field} {found}, the model's has {here}; "
+            f"set model.lora.{field}={found}"
+        )
+
+
+class ExportBrokenError(T4DMError):
+    """A folder is no whole export."""
+
+    def __init__(self, path: object, problem: str) -> None:
+        super().__init__(f"{path} is no whole export: {problem}; write it anew: t4dm export RUN {path}")
 
 
 class InsertionPointError(T4DMError):
@@ -689,6 +792,17 @@ class CheckpointMissingError(T4DMError):
 
     def __init__(self, path: str) -> None:
         super().__init__(f"no checkpoint at {path}; see which there are: ls <run folder>/checkpoints")
+
+
+class NonFiniteLossError(T4DMError):
+    """The loss became NaN or infinite while training."""
+
+    def __init__(self, *, step: int, value: float, checkpoint: str | None) -> None:
+        kept = f"the last good checkpoint is {checkpoint}" if checkpoint else "there is no checkpoint yet"
+        super().__init__(
+            f"the loss is {value} at step {step}; {kept}; train anew with smaller steps: "
+            "phase.lr_stack=3e-4 phase.lr_projections=3e-4 trainer.gradient_clip_val=0.5"
+        )
 
 
 class NothingToTrainError(T4DMError):

@@ -5,6 +5,7 @@ revision.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -15,6 +16,7 @@ import torch
 from huggingface_hub import constants
 from torch import nn
 from transformers import (
+    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     DynamicCache,
@@ -23,9 +25,17 @@ from transformers import (
 )
 from transformers.utils import logging
 
-from t4dm.errors import BackboneUnavailableError, InsertionPointError, MissingExtra
+from t4dm.backbone.quantize import keep_layout, nf4_config
+from t4dm.backbone.weights import check_room, free_bytes
+from t4dm.errors import (
+    BackboneUnavailableError,
+    InsertionPointError,
+    UnsupportedBackboneError,
+)
 
 TINY = Path(__file__).parent / "tiny"
+DECODERS = ("qwen2", "qwen3", "llama", "mistral")
+"""Model types whose layers the tap was proved on; Qwen2.5 is of type qwen2."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,35 +96,46 @@ def load_backbone(
     Args:
         name: `"tiny"` for the shipped one, a folder, or a hub name such as `"Qwen/Qwen2.5-3B"`.
         revision: commit of the hub repository; pin it.
-        quantize: `"nf4"` stores linear weights in 4 bits with double quantisation (Dettmers et al. 2023).
+        quantize: `"nf4"` stores linear weights in 4 bits with double quantisation (Dettmers et al. 2023), on
+            a GPU or a CPU.
         dtype: of the weights that are not quantised, and of the computation.
         device: one device; the store has one writer anyway.
         checkpointing: recompute activations in the backward pass, non-reentrant.
 
     Raises:
         BackboneUnavailableError: the model is neither here nor reachable.
+        UnsupportedBackboneError: it is no decoder of a type in `DECODERS`.
+        BackboneTooLargeError: its weights need more memory than the device has free; told before loading.
+        NoGpuError: `device` is a GPU and there is none.
         MissingExtra: `nf4` without bitsandbytes.
     """
     source = str(TINY) if name == "tiny" else name
+    free = free_bytes(device)
     options: dict[str, Any] = {"dtype": getattr(torch, dtype), "device_map": {"": device}}
     if quantize == "nf4":
-        options["quantization_config"] = _nf4(getattr(torch, dtype))
+        options["quantization_config"] = nf4_config(getattr(torch, dtype))
     elif device == "cpu":
         options.pop("device_map")
     if Path(source).is_dir():
         logging.disable_progress_bar()
+
+    def admit(config: Any) -> None:
+        _check_decoder(name, config.model_type)
+        check_room(config, name=name, quantize=quantize, dtype=dtype, device=device, free=free)
+
     try:
-        tokenizer, model = _read(source, revision, options)
+        tokenizer, model = _read(source, revision, options, admit)
     except OSError as error:
         raise BackboneUnavailableError(name, revision) from error
     freeze(model)
+    keep_layout(model)
     if checkpointing:
         _checkpoint_activations(model)
     return Backbone(model.eval(), tokenizer, name, revision)
 
 
 def _read(
-    source: str, revision: str | None, options: dict[str, Any]
+    source: str, revision: str | None, options: dict[str, Any], admit: Callable[[Any], None]
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
     """From this machine where it is here whole; else from the hub, if that answers at all.
 
@@ -122,20 +143,30 @@ def _read(
     """
     here = {"revision": revision, "local_files_only": True}
     try:
-        return _tokenizer_and_model(source, here, options)
+        return _tokenizer_and_model(source, here, options, admit)
     except OSError:
         if Path(source).is_dir() or constants.HF_HUB_OFFLINE:
             raise
     with contextlib.suppress(HTTPError), urlopen(constants.ENDPOINT, timeout=10):  # any answer will do
         pass
-    return _tokenizer_and_model(source, {"revision": revision}, options)
+    return _tokenizer_and_model(source, {"revision": revision}, options, admit)
 
 
 def _tokenizer_and_model(
-    source: str, place: dict[str, Any], options: dict[str, Any]
+    source: str, place: dict[str, Any], options: dict[str, Any], admit: Callable[[Any], None]
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    try:
+        config = AutoConfig.from_pretrained(source, **place)
+    except ValueError as error:  # a type that this transformers does not know
+        raise UnsupportedBackboneError(source, "model of a type unknown here", DECODERS) from error
+    admit(config)
     tokenizer = AutoTokenizer.from_pretrained(source, **place)
     return tokenizer, AutoModelForCausalLM.from_pretrained(source, **place, **options)
+
+
+def _check_decoder(name: str, model_type: str) -> None:
+    if model_type not in DECODERS:
+        raise UnsupportedBackboneError(name, f"{model_type} model", DECODERS)
 
 
 def _checkpoint_activations(model: PreTrainedModel) -> None:
@@ -155,18 +186,3 @@ def freeze(model: nn.Module) -> None:
 def new_cache() -> DynamicCache:
     """An empty key-value cache, for token-by-token decoding."""
     return DynamicCache()
-
-
-def _nf4(compute: torch.dtype) -> Any:
-    try:
-        import bitsandbytes  # noqa: F401
-    except ImportError as error:
-        raise MissingExtra("bitsandbytes", "gpu") from error
-    from transformers import BitsAndBytesConfig
-
-    return BitsAndBytesConfig(
-        load_in_4bit=True,
-        bnb_4bit_quant_type="nf4",
-        bnb_4bit_use_double_quant=True,
-        bnb_4bit_compute_dtype=compute,
-    )
