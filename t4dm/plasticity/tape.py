@@ -1,25 +1,39 @@
-"""Collects eligibility while a network runs: forward hooks on linears and on the neurons that they drive."""
+"""What every tape has in common: hooks that bring a linear's input and its neurons' output together.
+
+A tape listens while a network runs; what it makes of what it hears is the rule of its kind
+(`EligibilityTape`, `STDPTape`, `BCMTape`). What it collected goes to a `ThreeFactor`, which lets it wait for
+a modulator.
+"""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol, final
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple, Protocol, Self, final
 
 import torch
 from torch import Tensor, nn
 
 from t4dm.plasticity.three_factor import ThreeFactor
-from t4dm.plasticity.traces import linear_scan, step_decay
 
 
 class Postsynaptic(Protocol):
     """Neurons as a tape sees them: a module whose output holds `spikes`."""
+
+    @property
+    def target_rate(self) -> float:
+        """Spikes per token that the neurons are meant to fire."""
+        ...
 
     def leak(self) -> Tensor:
         """Membrane decay `[D]`."""
         ...
 
     def sensitivity(self, output: Any) -> Tensor:
-        """d spike / d current `[B, T, D]`, from the module's output."""
+        """d spike / d membrane times the neuron's own gain `[B, T, D]`, from the module's output."""
+        ...
+
+    def modulated_gain(self, output: Any) -> Tensor | None:
+        """What multiplies an input when it comes in, beyond that; broadcasts to `[B, T, D]`."""
         ...
 
 
@@ -31,34 +45,39 @@ class Synapse(NamedTuple):
     part: slice = slice(None)
 
 
-@final
-class EligibilityTape:
-    """Context manager: while it is open every forward pass of the watched synapses leaves eligibility behind.
+class Window(NamedTuple):
+    """Padding and document starts of a pass, both bool `[B, T]` or None."""
 
-    For a synapse, e = sum over batch and time of lambda^(T-1-t) L_i(t) psi_i(t) xbar_ij(t): one matrix
-    product per window, never a matrix per token. xbar is the input j filtered by the leak of neuron i, psi
-    its sensitivity. With `signal="none"` L is 1 and the sum is made in the forward pass; with
-    `signal="gradient"` L is the derivative by the spikes and the sum is made when the backward pass brings
-    it.
+    mask: Tensor | None = None
+    reset: Tensor | None = None
+
+
+class Tape(ABC):
+    """Context manager: while it is open every forward pass of the watched synapses leaves something behind.
 
     Args:
         synapses: what to watch.
-        trace_decay: lambda per token.
-        signal: `"none"` or `"gradient"`.
+        trace_decay: lambda per token, what is left of it until the window's end.
     """
 
-    def __init__(self, synapses: list[Synapse], *, trace_decay: float = 1.0, signal: str = "none") -> None:
-        self.synapses = synapses
-        self.trace_decay = trace_decay
-        self.gradient = signal == "gradient"
-        self.eligibility: dict[nn.Linear, Tensor] = {}
+    def __init__(self, synapses: list[Synapse], *, trace_decay: float = 1.0) -> None:
+        self.synapses, self.trace_decay = synapses, trace_decay
         self.tokens = 0
-        self._mask: Tensor | None = None
-        self._reset: Tensor | None = None
+        self._window = Window()
         self._inputs: dict[nn.Linear, Tensor] = {}
         self._handles: list[Any] = []
 
-    def __enter__(self) -> EligibilityTape:
+    @abstractmethod
+    def deposit(self, optimizer: ThreeFactor, *, scale: float = 1.0) -> None:
+        """Hand over what was collected, what was there before fading by `trace_decay` per token, and start
+        anew.
+        """
+
+    @abstractmethod
+    def _listen(self, neurons: Any, heard: list[tuple[Synapse, Tensor]], output: Any) -> None:
+        """Take up one pass of neurons: the inputs of the synapses that drive them, and their output."""
+
+    def __enter__(self) -> Self:
         driven: dict[nn.Module, list[Synapse]] = {}
         for synapse in self.synapses:
             self._handles.append(synapse.linear.register_forward_hook(self._heard))
@@ -73,16 +92,10 @@ class EligibilityTape:
         self._handles.clear()
         self._inputs.clear()
 
+    @final
     def window(self, *, mask: Tensor | None = None, reset: Tensor | None = None) -> None:
         """Tell the padding and the document starts of the next forward pass, both bool `[B, T]`."""
-        self._mask, self._reset = mask, reset
-
-    def deposit(self, optimizer: ThreeFactor, *, scale: float = 1.0) -> None:
-        """Hand the eligibility over, the old one fading by `trace_decay` per token, and start anew."""
-        for linear, eligibility in self.eligibility.items():
-            optimizer.deposit(linear.weight, scale * eligibility, decay=self.trace_decay**self.tokens)
-        self.eligibility.clear()
-        self.tokens = 0
+        self._window = Window(mask, reset)
 
     def _heard(self, linear: nn.Module, args: tuple[Tensor, ...], output: Tensor) -> None:
         assert isinstance(linear, nn.Linear)
@@ -90,49 +103,52 @@ class EligibilityTape:
 
     def _fired(self, inputs: list[Synapse]) -> Any:
         def hook(neurons: Any, args: tuple[Any, ...], output: Any) -> None:
-            with torch.no_grad():
-                psi, leak = neurons.sensitivity(output), neurons.leak()
             if inputs[0] is self.synapses[0]:  # once for each pass, however many layers it takes
-                self.tokens += psi.shape[1]
-            kept = [(synapse, self._inputs.pop(synapse.linear)) for synapse in inputs]
-            window = (self._mask, self._reset)
-            if self.gradient:
-                output.spikes.register_hook(lambda g: self._collect(kept, g * psi, leak, window))
-            else:
-                self._collect(kept, psi, leak, window)
+                self.tokens += output.spikes.shape[1]
+            self._listen(neurons, [(synapse, self._inputs.pop(synapse.linear)) for synapse in inputs], output)
 
         return hook
 
-    @torch.no_grad()
-    def _collect(
-        self,
-        kept: list[tuple[Synapse, Tensor]],
-        factor: Tensor,
-        leak: Tensor,
-        window: tuple[Tensor | None, Tensor | None],
-    ) -> None:
-        mask, reset = window
-        if mask is not None:
-            factor = factor * mask.unsqueeze(-1)
-        steps = torch.arange(factor.shape[1] - 1, -1, -1, device=factor.device, dtype=factor.dtype)
-        factor = factor * (self.trace_decay**steps).unsqueeze(-1)
-        for synapse, x in kept:
-            heard = x.to(factor.dtype) if mask is None else x.to(factor.dtype) * mask.unsqueeze(-1)
-            reach = _reach(factor[..., synapse.part], leak[synapse.part], mask, reset)
-            new = reach.flatten(0, 1).t() @ heard.flatten(0, 1)
-            old = self.eligibility.get(synapse.linear)
-            self.eligibility[synapse.linear] = (
-                new if old is None else old * self.trace_decay ** factor.shape[1] + new
-            )
+    def _fade(self, like: Tensor) -> Tensor:
+        """What is left of each step at the window's end, `[T]`."""
+        ages = torch.arange(like.shape[1] - 1, -1, -1, device=like.device, dtype=like.dtype)
+        return self.trace_decay**ages
 
 
-def _reach(factor: Tensor, leak: Tensor, mask: Tensor | None, reset: Tensor | None) -> Tensor:
-    """What an input at step s counts for later, `[B, T, M]`: G_s = g_s + a_{s+1} G_{s+1}.
+class TwoTraceTape(Tape):
+    """A tape that leaves LTP and LTD apart: two eligibility traces for each synapse (He et al. 2015).
 
-    sum_t g_i(t) xbar_ij(t) = sum_s G_i(s) x_j(s): filtering the post side backwards instead of the input
-    forwards lets every neuron have its own leak without a trace for every synapse.
+    Inputs are floats of either sign. A negative one is the spike of an OFF cell whose weight is -w, so its
+    LTP lowers w: potentiation = LTP(x+) + LTD(x-), depression = LTD(x+) + LTP(x-), both non-negative.
     """
-    decay = step_decay(leak.to(factor.dtype), factor, mask=mask, reset=reset)
-    if decay.dim() == factor.dim():  # backwards, the step from s + 1 to s takes the decay of s + 1
-        decay = decay.flip(1).roll(1, dims=1)
-    return linear_scan(factor.flip(1), decay)[0].flip(1)
+
+    def __init__(self, synapses: list[Synapse], *, trace_decay: float = 1.0) -> None:
+        super().__init__(synapses, trace_decay=trace_decay)
+        self.parts: dict[nn.Linear, tuple[Tensor, Tensor]] = {}
+
+    def deposit(self, optimizer: ThreeFactor, *, scale: float = 1.0) -> None:
+        """Hand both traces over, the old ones fading by `trace_decay` per token, and start anew."""
+        for linear, (up, down) in self.parts.items():
+            decay = self.trace_decay**self.tokens
+            optimizer.deposit(linear.weight, scale * up, depression=scale * down, decay=decay)
+        self.parts.clear()
+        self.tokens = 0
+
+    @abstractmethod
+    def _rule(
+        self, synapse: Synapse, sides: tuple[Tensor, Tensor], spikes: Tensor, fade: Tensor
+    ) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+        """LTP and LTD `[M, N]` of ON inputs, and of OFF inputs; all four non-negative."""
+
+    @final
+    @torch.no_grad()
+    def _listen(self, neurons: Any, heard: list[tuple[Synapse, Tensor]], output: Any) -> None:
+        for synapse, raw in heard:
+            x, spikes = raw.float(), output.spikes[..., synapse.part].detach().float()
+            sides = (x.clamp(min=0.0), (-x).clamp(min=0.0))
+            (up_on, down_on), (up_off, down_off) = self._rule(synapse, sides, spikes, self._fade(x))
+            now, before = (up_on + down_off, down_on + up_off), self.parts.get(synapse.linear)
+            left = self.trace_decay ** x.shape[1]
+            self.parts[synapse.linear] = (
+                now if before is None else (left * before[0] + now[0], left * before[1] + now[1])
+            )

@@ -117,19 +117,20 @@ class Neurons(nn.Module):
         return torch.sigmoid(self.decay_logit)
 
     def sensitivity(self, out: LIFTrajectory) -> Tensor:
-        """d spike / d current `[B, T, D]`: surrogate at the membrane (the twin: GELU's slope) x gain.
+        """d spike / d membrane times the learned gain `[B, T, D]`: surrogate (the twin: GELU's slope) x gain.
 
-        A modulator's gain counts as if it had been so since the inputs came, so it is exact where it does not
-        change within the window.
+        What a modulator multiplies inputs by is `modulated_gain`: it acts when they come in, not later.
         """
         x, gain = out.membrane - self._level(out), self.log_gain.exp()
-        if out.gain is not None:
-            gain = gain * out.gain
         if self.neuron == "lif":
             return self.surrogate.derivative(x) * gain
         cumulative = 0.5 * (1.0 + torch.erf(x / math.sqrt(2.0)))
         density = torch.exp(-0.5 * x.square()) / math.sqrt(2.0 * math.pi)
         return (cumulative + x * density) * gain
+
+    def modulated_gain(self, out: LIFTrajectory) -> Tensor | None:
+        """The modulators' factor on currents, which broadcasts to `[B, T, D]`; None where nothing acts."""
+        return out.gain
 
     def after_reset(self, out: LIFTrajectory) -> Tensor:
         """The membrane u that each step leaves behind `[B, T, D]`; on padding it is the frozen one."""

@@ -14,6 +14,8 @@ import lightning.pytorch as pl
 import torch
 from torch import Tensor
 
+from t4dm.backbone.identity import check_stamp, stamp
+from t4dm.backbone.lora import check_lora, lora_of
 from t4dm.data.text import TEXT_SESSION
 from t4dm.errors import CalibrationError, ModelMismatchError, NothingToTrainError
 from t4dm.memory.memory import Memory
@@ -139,6 +141,15 @@ class Phase(pl.LightningModule, ABC):
         blocks = 0 if self.model.stack is None else len(self.model.stack.blocks)
         return tuple(f"spikes/rate_block{i}" for i in range(blocks))
 
+    @property
+    def distance_metrics(self) -> tuple[str, ...]:
+        """Share of held-out answers that are right, one for each distance in windows at which is asked."""
+        return tuple(f"val/recall_accuracy_{distance}_windows" for distance in self._distances)
+
+    @property
+    def _distances(self) -> tuple[int, ...]:
+        return tuple(getattr(self.trainer.datamodule, "distances", ()))  # type: ignore[attr-defined]
+
     def setup(self, stage: str) -> None:
         """Hush two notes of ModelCheckpoint that do not hold here.
 
@@ -155,7 +166,7 @@ class Phase(pl.LightningModule, ABC):
 
     def on_train_start(self) -> None:
         """Open the columns of metrics.csv; put the generators back where a checkpoint left them."""
-        open_columns(self.trainer, (*self.step_metrics, *VAL_METRICS))
+        open_columns(self.trainer, (*self.step_metrics, *VAL_METRICS, *self.distance_metrics))
         if self._restored:
             torch.set_rng_state(self._restored["torch"])
             if torch.cuda.is_available() and self._restored["cuda"]:
@@ -200,12 +211,12 @@ class Phase(pl.LightningModule, ABC):
         kind = "text_val" if all(session == TEXT_SESSION for session in batch["sessions"]) else "val"
         weight = (batch["loss_weights"] * (batch["labels"] != -100))[:, 1:].sum()
         right, asked = hits(wake.output.logits, batch["input_ids"], batch["answers"])
-        for name, value in {
-            "loss": wake.ce * weight,
-            "weight": weight,
-            "right": right,
-            "asked": asked,
-        }.items():
+        sums = {"loss": wake.ce * weight, "weight": weight, "right": right, "asked": asked}
+        for distance in self._distances:
+            told_then = batch["answers"] & (batch["distance"] == distance)
+            found = hits(wake.output.logits, batch["input_ids"], told_then)
+            sums |= dict(zip((f"right_{distance}", f"asked_{distance}"), found, strict=True))
+        for name, value in sums.items():
             self._sums[f"{kind}/{name}"] = self._sums.get(f"{kind}/{name}", 0.0) + value
         return {"loss": wake.loss, "output": slim(wake.output)}
 
@@ -216,6 +227,8 @@ class Phase(pl.LightningModule, ABC):
             "val/recall_accuracy": self._mean("val/right", "val/asked"),
             "text_val/loss": self._mean("text_val/loss", "text_val/weight"),
         }
+        for distance, name in zip(self._distances, self.distance_metrics, strict=True):
+            values[name] = self._mean(f"val/right_{distance}", f"val/asked_{distance}")
         self.log_dict(values, on_step=False, on_epoch=True, batch_size=1)
 
     def _mean(self, total: str, count: str) -> float:
@@ -232,9 +245,11 @@ class Phase(pl.LightningModule, ABC):
         """Put back what `state_dict` gave.
 
         Raises:
+            LoraMismatchError: its LoRA has another rank or other targets.
             ModelMismatchError: a tensor is missing, unknown, or of another shape.
         """
         own = self.state_dict()
+        check_lora(lora_of(state_dict), lora_of(own))
         for problem, names in {
             "it lacks": own.keys() - state_dict.keys(),
             "it also holds": state_dict.keys() - own.keys(),
@@ -248,9 +263,10 @@ class Phase(pl.LightningModule, ABC):
         return self.model.load_state_dict(dict(state_dict), strict=False, assign=assign)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the generators, the clock, and a fingerprint of the search keys."""
+        """Add the generators, the clock, a fingerprint of the search keys, and which backbone it was."""
         memory = self.memory
         checkpoint["t4dm"] = {
+            **stamp(self.model.backbone),
             "torch": torch.get_rng_state(),
             "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
             "memory": json.dumps(memory.rng.bit_generator.state) if memory is not None else "",
@@ -262,12 +278,15 @@ class Phase(pl.LightningModule, ABC):
             memory.flush_accesses()  # counted in RAM; the store that is about to be copied must hold them
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Check that stored search keys still mean the same.
+        """Check that it is the same backbone and LoRA, and that stored search keys still mean the same.
 
         Raises:
-            ModelMismatchError: they do not.
+            BackboneMismatchError: it was trained on another backbone.
+            LoraMismatchError: its LoRA has another rank, alpha or other targets.
+            ModelMismatchError: its search keys mean something else.
         """
         self._restored = checkpoint["t4dm"]
+        check_stamp(self._restored, self.model.backbone, what="the checkpoint")
         self._to_calibrate = self._restored.get("to_calibrate", False)
         if self._restored["keys"] != self._key_fingerprint():
             raise ModelMismatchError(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, final
 
 import torch
 from torch import nn
 
+from t4dm.errors import SettingError
 from t4dm.memory.memory import Memory
 from t4dm.model import MemoryLM
 from t4dm.sleep.report import SleepReport
@@ -31,6 +33,9 @@ class SurrogatePhase(Phase):
         goodness_weight: lambda.
         negatives: rows of each batch that see another row's memories; only where lambda is not 0.
         calibrate: of a fresh stack, see `Phase`.
+        compile: the `torch.compile` backend that compiles the stack, such as "inductor", once it is
+            calibrated; None runs it as written. Pays where kernels are small, on a GPU; on a CPU the first
+            steps take a minute.
     """
 
     def __init__(
@@ -49,6 +54,7 @@ class SurrogatePhase(Phase):
         goodness_weight: float = 0.01,
         negatives: int = 1,
         calibrate: bool = True,
+        compile: str | None = None,
     ) -> None:
         super().__init__(
             model=model,
@@ -61,6 +67,18 @@ class SurrogatePhase(Phase):
         self._rates = {"lora": lr_lora, "stack": lr_stack, "projections": lr_projections}
         self._decay, self._betas = weight_decay, (float(betas[0]), float(betas[1]))
         self._warmup, self._final = warmup, final_lr
+        if compile is not None and compile not in (known := torch.compiler.list_backends(exclude_tags=())):
+            raise SettingError("phase.compile", compile, f"choose one of {', '.join(sorted(known))}, or null")
+        self._to_compile = compile
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Before its first step the stack is calibrated, then compiled."""
+        super().on_train_batch_start(batch, batch_idx)
+        if self._to_compile is not None and self.model.stack is not None:
+            # torch's own look at `.grad` while it traces
+            warnings.filterwarnings("ignore", message="The .grad attribute of a Tensor", category=UserWarning)
+            self.model.stack.compile(backend=self._to_compile)
+            self._to_compile = None
 
     @property
     def step_metrics(self) -> tuple[str, ...]:

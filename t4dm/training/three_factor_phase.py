@@ -11,9 +11,11 @@ import torch
 from t4dm.errors import NothingToTrainError
 from t4dm.memory.memory import Memory
 from t4dm.model import MemoryLM
+from t4dm.plasticity.bcm_tape import BCMTape
+from t4dm.plasticity.eligibility_tape import EligibilityTape
 from t4dm.plasticity.homeostat import Homeostat
 from t4dm.plasticity.stdp_tape import STDPTape
-from t4dm.plasticity.tape import EligibilityTape
+from t4dm.plasticity.tape import Tape
 from t4dm.plasticity.three_factor import ThreeFactor
 from t4dm.sleep.report import SleepReport
 from t4dm.spiking.neuromodulator_bus import BusState, NeuromodulatorBus
@@ -21,6 +23,8 @@ from t4dm.spiking.neuromodulators import NE_GAIN, learning
 from t4dm.spiking.neuron import Neurons
 from t4dm.training.event_clock import EventClock
 from t4dm.training.phase import Batch, Phase, Wake, slim
+
+TWO_TRACES = ("stdp", "bcm")  # signals that mark LTP and LTD apart
 
 
 @final
@@ -33,7 +37,8 @@ class ThreeFactorPhase(Phase):
     by its spikes (e-prop, Bellec et al. 2020), and M = -(1 + ne_gain * surprise): gradients reach spikes,
     no weight is updated by one. `signal="stdp"` marks two traces per synapse by STDP; the neuromodulator bus
     hears the reward and the loss, and noradrenaline cashes in the trace of LTP, serotonin that of LTD (He et
-    al. 2015), both at a rate set by dopamine; with serotonin traces last longer.
+    al. 2015), both at a rate set by dopamine; with serotonin traces last longer. `signal="bcm"` marks them
+    by rates against sliding thresholds (Bienenstock et al. 1982) instead, cashed in alike.
 
     A day's change of a weight is capped (`max_drift`); an epoch or a night begins the next day. In the
     morning after a night, neurons may be scaled towards their target rates (`homeostasis`).
@@ -49,7 +54,7 @@ class ThreeFactorPhase(Phase):
         ne_gain: how much more a surprising batch teaches, with `signal="loss"`.
         memory_of_loss: share of its past that the running mean of the loss keeps in each step.
         homeostasis: gamma of the morning's scaling of neurons, at most 0.25; None leaves their gains alone.
-        bus: what turns reward and loss into levels, with `signal="stdp"`; one without coupling by default.
+        bus: what turns reward and loss into levels, with two traces; one without coupling by default.
         calibrate: see `Phase`; for a stack that no phase 1 has trained, whose gains this would overwrite.
 
     Raises:
@@ -64,7 +69,7 @@ class ThreeFactorPhase(Phase):
         memory: Memory | None = None,
         clock: EventClock | None = None,
         lr: float = 1e-2,
-        signal: Literal["reward", "loss", "stdp"] = "reward",
+        signal: Literal["reward", "loss", "stdp", "bcm"] = "reward",
         trace_decay: float = 0.98,
         max_dw: float = 1e-3,
         max_drift: float = 0.01,
@@ -137,11 +142,15 @@ class ThreeFactorPhase(Phase):
         if self.homeostat is not None and "homeostat" in checkpoint["t4dm"]:
             self.homeostat.load_state_dict(checkpoint["t4dm"]["homeostat"])
 
-    def _tape(self, rule: ThreeFactor) -> EligibilityTape | STDPTape:
-        if self._signal == "stdp":
-            state = rule.param_groups[0].get("bus") or self._bus.init_state(1)
+    def _tape(self, rule: ThreeFactor) -> Tape:
+        if self._signal in TWO_TRACES:
+            group = rule.param_groups[0]
+            state = group.get("bus") or self._bus.init_state(1)
             patience = float(learning(self._bus.levels(BusState(*state))).trace_exponent)
-            return STDPTape(self.synapses, trace_decay=self._trace_decay**patience)
+            decay = self._trace_decay**patience
+            if self._signal == "stdp":
+                return STDPTape(self.synapses, trace_decay=decay)
+            return BCMTape(self.synapses, theta=group.get("theta"), trace_decay=decay)
         signal = "gradient" if self._signal == "loss" else "none"
         return EligibilityTape(self.synapses, trace_decay=self._trace_decay, signal=signal)
 
@@ -161,6 +170,8 @@ class ThreeFactorPhase(Phase):
         if learns_from_loss:
             for state in rule.state.values():
                 state["eligibility"].zero_()
+        if isinstance(tape, BCMTape):
+            rule.param_groups[0]["theta"] = tape.theta
         tokens = torch.count_nonzero(batch["attention_mask"])
         tape.deposit(rule, scale=1.0 if learns_from_loss else 1.0 / max(1, int(tokens)))
         self.zero_grad()
@@ -169,7 +180,7 @@ class ThreeFactorPhase(Phase):
     def _modulators(self, loss: float, rule: ThreeFactor, batch: Batch) -> tuple[float, float]:
         """What cashes in the two traces; the second is 0 where synapses keep one."""
         modulator = self._modulator(loss, rule)
-        if self._signal != "stdp":
+        if self._signal not in TWO_TRACES:
             return modulator, 0.0
         group = rule.param_groups[0]
         device = batch["input_ids"].device

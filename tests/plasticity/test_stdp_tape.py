@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from t4dm.plasticity.eligibility_tape import EligibilityTape
 from t4dm.plasticity.stdp import STDPParams, init_traces, stdp_parts
 from t4dm.plasticity.stdp_tape import STDPTape
-from t4dm.plasticity.tape import EligibilityTape, Synapse
+from t4dm.plasticity.tape import Synapse
 from t4dm.plasticity.three_factor import ThreeFactor
 
 RULE = STDPParams(a_plus=1.0, a_minus=0.35, tau_plus=4.0, tau_minus=8.0, a3_plus=0.2, tau_y=6.0)
@@ -29,6 +30,9 @@ class Threshold(nn.Module):
 
     def sensitivity(self, output: Fired) -> Tensor:
         return torch.ones_like(output.spikes)
+
+    def modulated_gain(self, output: Fired) -> None:
+        return None
 
 
 def net(inputs: int = 3, outputs: int = 4) -> tuple[nn.Linear, Threshold, Synapse]:

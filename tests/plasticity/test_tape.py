@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from t4dm.plasticity.tape import EligibilityTape, Synapse
+from t4dm.plasticity.eligibility_tape import EligibilityTape
+from t4dm.plasticity.tape import Synapse
 from t4dm.plasticity.three_factor import ThreeFactor
 from t4dm.spiking.stack import CorticalStack
 
@@ -51,6 +52,9 @@ class LoopNeurons(nn.Module):
 
     def sensitivity(self, output: Output) -> Tensor:
         return 1.0 / (1.0 + (math.pi * (output.membrane - 1.0)).square())
+
+    def modulated_gain(self, output: Output) -> None:
+        return None
 
 
 def layer(*, detach_reset: bool = True) -> tuple[nn.Linear, LoopNeurons]:

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from t4dm.plasticity.tape import EligibilityTape, Synapse
+from t4dm.plasticity.eligibility_tape import EligibilityTape
+from t4dm.plasticity.tape import Synapse
 from t4dm.plasticity.three_factor import ThreeFactor
 from t4dm.spiking.context import PLAIN, Context, make_context
 from t4dm.spiking.neuromodulators import BASELINE, Neuromod
@@ -47,15 +48,24 @@ def test_with_the_exact_learning_signal_eligibility_is_the_gradient(padded: bool
     assert float(error) < 1e-12
 
 
-@pytest.mark.parametrize("modulated", ["rhythms", "noradrenaline", "both"])
+MODULATED = ["rhythms", "noradrenaline", "noradrenaline by token", "both"]
+
+
+@pytest.mark.parametrize("modulated", MODULATED)
 def test_it_is_under_rhythms_and_noradrenaline_too(modulated: str) -> None:
     linear, neurons = layer()
     x, target = torch.randn(3, 20, 5, dtype=torch.float64), torch.rand(3, 20, 4, dtype=torch.float64)
     signal = None
-    if modulated != "noradrenaline":
+    if modulated in ("rhythms", "both"):
         clock = torch.arange(1.0, 21.0).expand(3, 20)
         signal = oscillator_signal(clock, Oscillators(theta=0.3, gamma=0.3))
-    levels = BASELINE if modulated == "rhythms" else Neuromod(ne=0.9)
+    by_token = torch.rand(3, 20, generator=torch.Generator().manual_seed(4))
+    levels = {
+        "rhythms": BASELINE,
+        "noradrenaline": Neuromod(ne=0.9),
+        "noradrenaline by token": Neuromod(ne=by_token),
+        "both": Neuromod(ne=by_token),
+    }[modulated]
     with EligibilityTape([Synapse(linear, neurons)], signal="gradient") as tape:
         tape.window()
         spikes = run(linear, neurons, x, make_context(modulators=levels, signal=signal))

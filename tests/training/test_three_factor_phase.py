@@ -21,7 +21,7 @@ def phase(world, **options):
     return ThreeFactorPhase(model=world.model, memory=world.memory, clock=world.clock, **options)
 
 
-@pytest.mark.parametrize("signal", ["reward", "loss", "stdp"])
+@pytest.mark.parametrize("signal", ["reward", "loss", "stdp", "bcm"])
 def test_exactly_the_synapses_change(make_world, signal):
     world = make_world(rounds=2)
     module = phase(world, signal=signal)
@@ -158,6 +158,22 @@ def test_two_traces_and_the_bus_are_in_the_state_of_the_rule(make_world):
     other = ThreeFactor(_weights(module))
     other.load_state_dict(rule.state_dict())
     saved, loaded = rule.param_groups[0]["bus"], other.param_groups[0]["bus"]
+    assert all(torch.equal(a, b) for a, b in zip(saved, loaded, strict=True))
+
+
+def test_thresholds_of_bcm_slide_from_batch_to_batch_in_the_state_of_the_rule(make_world):
+    world = make_world(rounds=2)
+    module = phase(world, signal="bcm")
+    world.trainer(limit_val_batches=0, limit_train_batches=1).fit(module, world.data)
+    rule = module.optimizers().optimizer
+    once = [level.clone() for level in rule.param_groups[0]["theta"]]
+    assert [len(level) for level in once] == [len(weight) for weight in _weights(module)]
+    assert all(bool((level != 1.0).any()) for level in once)
+    module._listen(next(iter(world.data.train_dataloader())), rule)
+    assert not torch.equal(rule.param_groups[0]["theta"][0], once[0])
+    other = ThreeFactor(_weights(module))
+    other.load_state_dict(rule.state_dict())
+    saved, loaded = rule.param_groups[0]["theta"], other.param_groups[0]["theta"]
     assert all(torch.equal(a, b) for a, b in zip(saved, loaded, strict=True))
 
 
