@@ -823,6 +823,16 @@ class NothingToSleepOnError(T4DMError):
         )
 
 
+class NoMemoryError(T4DMError):
+    """Something is to be remembered, and the run has no store."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__(
+            f"{run} has no store to write to; name a run that was trained with one, storage=t4dx, "
+            "or write nothing: write=false"
+        )
+
+
 class ExamTooSmallError(T4DMError):
     """An arm of the exam needs another episode's memories, and there is none."""
 

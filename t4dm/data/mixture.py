@@ -35,6 +35,11 @@ class MixtureDataModule(pl.LightningDataModule):
             raise SettingError("data.text_share", text_share, "set it to a share in [0, 1)")
         self.recall, self.text, self.text_share = recall, text, text_share
 
+    @property
+    def distances(self) -> tuple[int, ...]:
+        """How many windows ago held-out questions ask about."""
+        return tuple(getattr(self.recall, "distances", ()))
+
     def setup(self, stage: str | None = None) -> None:
         """Set up both."""
         for part in (self.recall, self.text):

@@ -66,6 +66,11 @@ class RecallDataModule(pl.LightningDataModule):
         )
         self._drawn: dict[tuple[str, int, int], list[Episode]] = {}
 
+    @property
+    def distances(self) -> tuple[int, ...]:
+        """How many windows ago held-out questions ask about."""
+        return tuple(self.held_out.distances)
+
     def train_dataloader(self) -> BatchLoader:
         """Windows of fresh episodes, new ones in every epoch."""
         return self._loader("train", self.task, self.rounds)
