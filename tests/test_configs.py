@@ -217,6 +217,7 @@ RUNS = {
     "another neuron, another store": [
         *("ablation=no_spikes", "storage=ram", "sleep=nrem_only", "logger=tensorboard", "debug=profile"),
         *("exam=none", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1"),
+        "callbacks=early_stopping",
     ],
     "pairs, no memory": [
         *("data=mqar", "ablation=no_memory", "logger=wandb", "debug=overfit", "trainer.max_epochs=2"),

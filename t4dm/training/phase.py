@@ -84,6 +84,7 @@ class Phase(pl.LightningModule, ABC):
             raise NothingToTrainError
         self.strict_loading = False
         self._sums: dict[str, Tensor] = {}
+        self._distances: tuple[int, ...] = ()
         self._restored: Mapping[str, Any] = {}
 
     @abstractmethod
@@ -146,15 +147,13 @@ class Phase(pl.LightningModule, ABC):
         """Share of held-out answers that are right, one for each distance in windows at which is asked."""
         return tuple(f"val/recall_accuracy_{distance}_windows" for distance in self._distances)
 
-    @property
-    def _distances(self) -> tuple[int, ...]:
-        return tuple(getattr(self.trainer.datamodule, "distances", ()))  # type: ignore[attr-defined]
-
     def setup(self, stage: str) -> None:
-        """Hush two notes of ModelCheckpoint that do not hold here.
+        """Learn what the data asks about; hush two notes of ModelCheckpoint that do not hold here.
 
         A resume always has a new folder, and a checkpoint after a manual step is meant to be after it.
         """
+        trainer: Any = self.trainer
+        self._distances = tuple(getattr(trainer.datamodule, "distances", ()))
         for note in ("The dirpath has changed from", "Using ModelCheckpoint with manual optimization"):
             warnings.filterwarnings("ignore", message=note, category=UserWarning)
 
@@ -261,6 +260,15 @@ class Phase(pl.LightningModule, ABC):
                 more = f" and {len(names) - 1} more" if len(names) > 1 else ""
                 raise ModelMismatchError(f"{problem} {min(names)}{more}")
         return self.model.load_state_dict(dict(state_dict), strict=False, assign=assign)
+
+    def begin_with(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over what another training learnt; its stack has been calibrated, or was trained without.
+
+        Raises:
+            ModelMismatchError: see `load_state_dict`.
+        """
+        self.load_state_dict(weights)
+        self._to_calibrate = False
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the generators, the clock, a fingerprint of the search keys, and which backbone it was."""
