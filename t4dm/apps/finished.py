@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from t4dm.apps.assembly import Parts, assemble
+from t4dm.backbone.identity import check_stamp
 from t4dm.config import build
 from t4dm.errors import RunFolderError
 from t4dm.persistence.bundle import BundleInfo
@@ -33,6 +34,8 @@ def load(folder: Path, *, changes: Mapping[str, Any]) -> Finished:
 
     Raises:
         RunFolderError: no run, or no checkpoint in it.
+        BackboneMismatchError: the run was trained on another backbone than its config now loads.
+        LoraMismatchError: its LoRA has another rank, alpha or other targets.
         ModelMismatchError: the checkpoint does not fit the model of the run's config.
     """
     c = {**read_config(folder), **changes}
@@ -40,8 +43,9 @@ def load(folder: Path, *, changes: Mapping[str, Any]) -> Finished:
     if bundle is None:
         raise RunFolderError(str(folder), "whole checkpoint in checkpoints/")
     parts = assemble(c)
-    build(c["phase"], model=parts.model, memory=None, clock=None).load_state_dict(bundle.tensors)
     saved = BundleIO().load_checkpoint(bundle.info.path)
+    check_stamp(saved["t4dm"], parts.model.backbone, what=f"the checkpoint {bundle.info.path}")
+    build(c["phase"], model=parts.model, memory=None, clock=None).load_state_dict(bundle.tensors)
     for name, state in saved["callbacks"].items():
         if name.startswith("MemoryWriteCallback"):
             parts.writer.load_state_dict(state["writer"])

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from t4dm.backbone.load import Backbone
+from t4dm.backbone.lora import check_lora, lora_settings
 from t4dm.errors import BackboneMismatchError
 
 ROWS = 64
@@ -51,3 +52,20 @@ def check_identity(trained_on: Mapping[str, Any], backbone: Backbone, *, what: s
     here = identity(backbone)
     if any(trained_on[key] != here[key] for key in DECISIVE):
         raise BackboneMismatchError(what, trained_on=trained_on, here=here)
+
+
+def stamp(backbone: Backbone) -> dict[str, Any]:
+    """What a checkpoint says of the backbone and the LoRA that it was made with, as plain values."""
+    return {"backbone": identity(backbone), "lora": lora_settings(backbone)}
+
+
+def check_stamp(found: Mapping[str, Any], backbone: Backbone, *, what: str) -> None:
+    """Refuse a checkpoint by its `stamp`; an older one without a stamp passes.
+
+    Raises:
+        BackboneMismatchError: it was trained on another backbone.
+        LoraMismatchError: its LoRA has another rank, alpha or other targets.
+    """
+    if "backbone" in found:
+        check_identity(found["backbone"], backbone, what=what)
+        check_lora(found["lora"], lora_settings(backbone))
