@@ -785,6 +785,17 @@ class ModelMismatchError(T4DMError):
             f"the checkpoint fits another model: {difference}; restore the config.yaml of its run and the "
             "version of t4dm that made it, or train it anew: t4dm train experiment=first_night"
         )
+        self.difference = difference
+
+
+class BeginningMismatchError(T4DMError):
+    """A run is to begin with the weights of another one, whose model is not the same."""
+
+    def __init__(self, folder: str, difference: str) -> None:
+        super().__init__(
+            f"init_from={folder} fits another model: {difference}; give this run the model of that one, "
+            f"which tells it by: t4dm runs show {folder}"
+        )
 
 
 class CheckpointMissingError(T4DMError):

@@ -1,17 +1,36 @@
-"""Text from the model, one token at a time, with its memory at hand."""
+"""Text from the model, token by token, with its memory at hand: one prompt, or several side by side."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
-from t4dm.backbone.load import new_cache
-from t4dm.memory.memory import Memory
-from t4dm.memory.policies import Policy
+from t4dm.errors import NoPromptError, PromptTooLongError, SettingError
+from t4dm.memory.memory import Memory, Recall
+from t4dm.memory.policies import AnyPolicy, Policy
+from t4dm.model.decoding import Running, begin, keep, padded_left, step
+from t4dm.model.hits import one_query
 from t4dm.model.memory_lm import MemoryLM, MemoryRows
 from t4dm.model.reads import Reads
+from t4dm.model.sampling import Sampler
+from t4dm.model.text_stream import TextStream
+
+OnRecall = Callable[[int, Recall], None]
+"""Told of every search: for which prompt it was, and what came back, as a recall of one query."""
+
+
+class Piece(NamedTuple):
+    """One token of one sequence."""
+
+    row: int
+    """Which prompt it continues."""
+    text: str
+    """What can be said since the piece before; often nothing, never half a character."""
+    token: int
+    end: str = ""
+    """Why the sequence ends with it: `"end"` of text, `"stop"` string, `"length"`; empty while it goes on."""
 
 
 def generate(
@@ -23,58 +42,194 @@ def generate(
     session: str = "",
     policy: Policy | None = None,
     query_tokens: int = 16,
-    temperature: float = 0.0,
+    refresh: int = 0,
+    sampler: Sampler | None = None,
     generator: torch.Generator | None = None,
+    stop: Sequence[str] = (),
 ) -> Iterator[str]:
-    """Yield the continuation of `prompt` in pieces of text; stops at the end-of-text token.
+    """Yield the continuation of `prompt` in pieces of text; see `generate_batch`."""
+    pieces = generate_batch(
+        model,
+        [prompt],
+        max_new_tokens=max_new_tokens,
+        memory=memory,
+        sessions=[session],
+        policy=policy,
+        query_tokens=query_tokens,
+        refresh=refresh,
+        sampler=sampler,
+        generators=[generator],
+        stop=stop,
+    )
+    return (piece.text for piece in pieces if piece.text)
 
-    The memory is asked once, with the last `query_tokens` tokens of the prompt; what it gives stays visible
-    throughout.
+
+def generate_batch(
+    model: MemoryLM,
+    prompts: Sequence[str | Sequence[int]],
+    *,
+    max_new_tokens: int = 32,
+    memory: Memory | None = None,
+    sessions: Sequence[str] | None = None,
+    policy: Policy | None = None,
+    query_tokens: int = 16,
+    refresh: int = 0,
+    sampler: Sampler | None = None,
+    generators: Sequence[torch.Generator | None] | None = None,
+    stop: Sequence[str] = (),
+    on_recall: OnRecall | None = None,
+    count_accesses: bool = True,
+) -> Iterator[Piece]:
+    """Continue several prompts at once; each gets the tokens that it would get alone.
+
+    The memory is asked with the last `query_tokens` tokens of each prompt, and again with the last ones of
+    prompt and answer after every `refresh` new tokens; what a search gives stays visible until the next.
 
     Args:
+        model: it runs in evaluation mode and is left as it was.
+        prompts: texts, or token ids.
+        max_new_tokens: of each.
         memory: where to look; None reads nothing.
-        session: whose memories.
-        policy: which memories count.
-        temperature: 0 takes the most likely token.
-        generator: source of randomness above temperature 0.
+        sessions: whose memories each prompt may recall.
+        policy: which memories count; all by default.
+        query_tokens: length of a search's query.
+        refresh: new tokens between two searches; 0 searches once.
+        sampler: how a token is chosen; the most likely one by default.
+        generators: source of randomness of each prompt, on the CPU.
+        stop: strings that end a text; they are not part of it.
+        on_recall: told what came back.
+        count_accesses: whether what is recalled counts as used.
+
+    Raises:
+        NoPromptError, PromptTooLongError: a prompt without a token, or with more than there are positions.
+        SettingError: a number below what makes sense, or an empty stop string.
+        BrokenLogitsError: the model gives NaN.
     """
-    tokenizer = model.backbone.tokenizer
-    ids = tokenizer(prompt, return_tensors="pt")["input_ids"].to(model.backbone.device)
+    _at_least("max_new_tokens", max_new_tokens, 1)
+    _at_least("query_tokens", query_tokens, 1)
+    _at_least("refresh", refresh, 0)
+    texts = [prompt_ids(model, prompt) for prompt in prompts]
+    streams = [TextStream(model.backbone.tokenizer, prompt=ids, stop=stop) for ids in texts]
+    sampler, ends = sampler or Sampler(), end_tokens(model)
+    generators = [None] * len(texts) if generators is None else generators
+    sessions = [""] * len(texts) if sessions is None else sessions
+    limit = positions(model)
+
+    def searched(keys: Sequence[int]) -> MemoryRows | None:
+        asked = [texts[key][-query_tokens:] for key in keys]
+        theirs = [sessions[key] for key in keys]
+        found = recalled(model, memory, asked, theirs, policy=policy, count=count_accesses)
+        if found is None:
+            return None
+        if on_recall is not None:
+            for row, key in enumerate(keys):
+                on_recall(key, one_query(found[0], row))
+        return found[1]
+
+    def pieces() -> Iterator[Piece]:
+        running = begin(model, texts, rows=searched(range(len(texts))))
+        for count in range(1, max_new_tokens + 1):
+            if count > 1:
+                if refresh and (count - 1) % refresh == 0:
+                    running = running._replace(rows=searched(running.keys))
+                running = step(model, running, [texts[key][-1] for key in running.keys])
+            staying = []
+            for row, (key, token) in enumerate(zip(running.keys, drawn(running), strict=True)):
+                over = count == max_new_tokens or len(texts[key]) + 1 >= limit
+                piece = _piece(key, token, texts[key], streams[key], over=over, ends=ends)
+                staying += [] if piece.end else [row]
+                yield piece
+            if not staying:
+                return
+            running = keep(running, staying)
+
+    def drawn(running: Running) -> list[int]:
+        before = [texts[key] for key in running.keys]
+        return sampler.draw(running.logits, before, [generators[key] for key in running.keys])
+
+    return _evaluating(model, pieces) if texts else iter(())
+
+
+@torch.no_grad()
+def recalled(
+    model: MemoryLM,
+    memory: Memory | None,
+    queries: Sequence[Sequence[int]],
+    sessions: Sequence[str],
+    *,
+    policy: Policy | None = None,
+    count: bool = True,
+) -> tuple[Recall, MemoryRows] | None:
+    """What the memory has for each query of token ids, and the same as rows that the next token may read,
+    `visible` `[B, 1, M]`; None where the model reads no memory.
+    """
+    if memory is None or model.stack is None:
+        return None
+    ids, mask = padded_left(queries, device=model.backbone.device)
     length = ids.shape[1]
-    reads = Reads(torch.tensor([[max(0, length - query_tokens)]]), torch.tensor([[length]]), [session])
-    cache, state, rows = new_cache(), None, None
-    pieces: list[int] = []
+    start = length - mask.sum(-1, keepdim=True)
+    reads = Reads(start, torch.full_like(start, length), list(sessions))
+    found = model.recall(ids, reads, memory, policy or AnyPolicy(), count=count)
+    if found is None:
+        return None
+    rows = model.rows(found, reads, ids)
+    return found, MemoryRows(rows.states, rows.visible[:, -1:])
+
+
+def prompt_ids(model: MemoryLM, prompt: str | Sequence[int]) -> list[int]:
+    """The tokens of a prompt.
+
+    Raises:
+        NoPromptError, PromptTooLongError: none, or more than there are positions.
+    """
+    tokenizer: Any = model.backbone.tokenizer
+    ids: list[int] = (
+        list(tokenizer(prompt, verbose=False)["input_ids"] if prompt.strip() else ())
+        if isinstance(prompt, str)
+        else list(prompt)
+    )
+    if not ids:
+        raise NoPromptError
+    if len(ids) > positions(model):
+        raise PromptTooLongError(len(ids), positions(model))
+    return ids
+
+
+def positions(model: MemoryLM) -> int:
+    """The most tokens that prompt and answer may have together."""
+    return int(model.backbone.decoder.config.max_position_embeddings)
+
+
+def end_tokens(model: MemoryLM) -> frozenset[int]:
+    """The tokens that end a text: the tokenizer's, and those of the model's own generation settings."""
+    settings = getattr(model.language_model, "generation_config", None)
+    listed = getattr(settings, "eos_token_id", None)
+    found = [model.backbone.tokenizer.eos_token_id, *(listed if isinstance(listed, list) else [listed])]
+    return frozenset(int(token) for token in found if token is not None)
+
+
+def _piece(
+    key: int, token: int, text: list[int], stream: TextStream, *, over: bool, ends: frozenset[int]
+) -> Piece:
+    """Take a token into a sequence."""
+    if token in ends:
+        return Piece(key, stream.end(), token, "end")
+    text.append(token)
+    said = stream.push(token)
+    if stream.stopped:
+        return Piece(key, said, token, "stop")
+    return Piece(key, said + stream.end(), token, "length") if over else Piece(key, said, token)
+
+
+def _evaluating(model: MemoryLM, pieces: Callable[[], Iterator[Piece]]) -> Iterator[Piece]:
+    was_training = model.training
     model.eval()
-    for _ in range(max_new_tokens):
-        with torch.no_grad():
-            mask = torch.ones(1, length, dtype=torch.bool, device=ids.device)
-            out = model(
-                ids,
-                attention_mask=mask,
-                state=state,
-                cache=cache,
-                reads=reads,
-                memory=memory,
-                policy=policy,
-                rows=rows,
-            )
-        rows, state = _last_position(out.rows), out.state
-        token = _draw(out.logits[0, -1].float(), temperature, generator)
-        if token == tokenizer.eos_token_id:
-            return
-        before = str(tokenizer.decode(pieces))
-        pieces.append(token)
-        if not (text := str(tokenizer.decode(pieces))).endswith("\ufffd"):
-            yield text[len(before.rstrip("\ufffd")) :]
-        ids, length, memory = torch.tensor([[token]], device=ids.device), length + 1, None
+    try:
+        yield from pieces()
+    finally:
+        model.train(was_training)
 
 
-def _last_position(rows: MemoryRows | None) -> MemoryRows | None:
-    """What the last token saw, for the next one."""
-    return None if rows is None else MemoryRows(rows.states, rows.visible[:, -1:])
-
-
-def _draw(logits: Tensor, temperature: float, generator: torch.Generator | None) -> int:
-    if temperature <= 0.0:
-        return int(logits.argmax())
-    return int(torch.multinomial((logits / temperature).softmax(-1), 1, generator=generator))
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise SettingError(name, value, f"{least} or more: {name}={least}")

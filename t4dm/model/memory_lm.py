@@ -127,6 +127,8 @@ class MemoryLM(nn.Module):
         policy: Policy | None = None,
         rows: MemoryRows | None = None,
         cache: Any = None,
+        positions: Tensor | None = None,
+        keep_logits: int = 0,
         modulators: Neuromod | None = None,
         reset: Tensor | None = None,
         negatives: int = 0,
@@ -146,6 +148,8 @@ class MemoryLM(nn.Module):
             policy: which memories count; all by default.
             rows: memories that were recalled before, instead of asking anew.
             cache: the backbone's key-value cache (a transformers `Cache`), extended in place.
+            positions: `[B, T]` place of each token in its sequence, where padding on the left shifts it.
+            keep_logits: how many positions, from the last, get logits; 0 gives them to all.
             modulators: levels of the four neuromodulators; the stack's own when None.
             reset: `[B, T]`, True where a new document starts.
             negatives: rows for which the stack runs twice more, with their own memories and with another
@@ -165,7 +169,12 @@ class MemoryLM(nn.Module):
         adapter = _Adapter(self, mask[:, -input_ids.shape[1] :], reset, state, modulators, negatives, rows)
         with nullcontext() if bypass else inserted(self.backbone, self.insert_at, adapter):
             logits = self.language_model(
-                input_ids=input_ids, attention_mask=mask, past_key_values=cache, use_cache=cache is not None
+                input_ids=input_ids,
+                attention_mask=mask,
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=cache is not None,
+                logits_to_keep=keep_logits,
             ).logits
         losses = None if labels is None else token_losses(logits, labels)
         loss = None if losses is None or labels is None else weighted_mean(losses, labels, loss_weights)

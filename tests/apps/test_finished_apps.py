@@ -12,12 +12,23 @@ import yaml
 
 from t4dm.apps import finished
 from t4dm.apps.evaluate import evaluate
-from t4dm.apps.generate import _latest_event, generate
+from t4dm.apps.generate import generate
+from t4dm.apps.run_store import latest_event
 from t4dm.apps.sleep import sleep
 from t4dm.apps.study import gather, over_seeds, study
 from t4dm.apps.train import RunResult
 from t4dm.config import compose
-from t4dm.errors import NoRunsError, NothingToSleepOnError, RunFolderError
+from t4dm.errors import (
+    NoPromptError,
+    NoRunsError,
+    NoStoreError,
+    NothingToSleepOnError,
+    PromptTooLongError,
+    RunFolderError,
+    SettingError,
+    StoreDimensionError,
+    StoreLockedError,
+)
 from t4dm.persistence.bundle import load_bundle
 from t4dm.t4dx import T4DX, Item
 
@@ -124,11 +135,81 @@ def test_study_of_nothing_is_a_mistake(tmp_path: Path) -> None:
         gather(tmp_path)
 
 
-def test_ages_count_from_the_latest_event(tmp_path: Path) -> None:
+def test_ages_count_from_thelatest_event(tmp_path: Path) -> None:
     """At time 0 every age would be 0, and nothing would tell an update from what it superseded."""
     with T4DX.open(tmp_path / "store", dim=2, clock=lambda: 0.0) as store:
-        assert _latest_event(store) == 0.0
+        assert latest_event(store) == 0.0
         for name, time in (("old", 60.0), ("new", 180.0)):
             store.insert(Item(id=name, content=name, event_time=time))
-        assert _latest_event(store) == 180.0
-    assert _latest_event(None) == 0.0
+        assert latest_event(store) == 180.0
+    assert latest_event(None) == 0.0
+
+
+def told(folder: Path) -> list[dict]:
+    return json.loads((folder / "generated.json").read_text())
+
+
+def test_several_prompts_are_continued_as_each_alone(run: Path, tmp_path: Path) -> None:
+    typed = [f"run='{run}'", "max_new_tokens=4"]
+    both = generate(compose("generate", [*typed, "prompt=[' The color', ' Ben']"], output=tmp_path / "both"))
+    alone = [
+        generate(compose("generate", [*typed, f"prompt='{p}'"], output=tmp_path / p))
+        for p in (" The color", " Ben")
+    ]
+    assert both == "\n".join(alone)
+    assert [row["prompt"] for row in told(tmp_path / "both")] == [" The color", " Ben"]
+    assert told(tmp_path / "both")[0]["searches"] == told(tmp_path / " The color")[0]["searches"]
+
+
+def test_generate_writes_to_the_copy_only_when_asked(run: Path, tmp_path: Path) -> None:
+    typed = [f"run='{run}'", "prompt=' The color of Anna is red. The food of Anna is'", "max_new_tokens=2"]
+    generate(compose("generate", typed, output=tmp_path / "one"))
+    generate(compose("generate", [*typed, "write=true"], output=tmp_path / "two"))
+    counts = []
+    for name in ("one", "two"):
+        with T4DX.open(tmp_path / name / "store", read_only=True) as store:
+            counts.append(store.count())
+    offered = told(tmp_path / "two")[0]["offered"]
+    kept = [each for each in offered if each["id"] is not None]
+    assert told(tmp_path / "one")[0]["offered"] == []
+    assert offered[0]["text"] == "The color of Anna is red."
+    assert counts[1] == counts[0] + len(kept)
+    with T4DX.open(tmp_path / "two" / "store", read_only=True) as store:
+        newest = latest_event(store)
+        assert all(store.get(each["id"]).content == each["text"] for each in kept)
+    with T4DX.open(tmp_path / "one" / "store", read_only=True) as store:
+        assert not kept or newest > latest_event(store)
+
+
+def test_generate_goes_on_with_the_store_that_another_command_left(run: Path, tmp_path: Path) -> None:
+    typed = [f"run='{run}'", "prompt=' Anna'", "max_new_tokens=1"]
+    generate(compose("generate", typed, output=tmp_path / "one"))
+    left = tmp_path / "one" / "store"
+    generate(compose("generate", [*typed, f"store='{left}'"], output=tmp_path / "two"))
+    assert not (tmp_path / "two" / "store").exists()
+    with T4DX.open(left), pytest.raises(StoreLockedError, match="open for writing by"):
+        generate(compose("generate", [*typed, f"store='{left}'"], output=tmp_path / "three"))
+    with pytest.raises(NoStoreError, match="store=copy"):
+        generate(compose("generate", [*typed, f"store='{tmp_path}/none'"], output=tmp_path / "four"))
+    with T4DX.open(tmp_path / "other", dim=2, clock=lambda: 0.0):
+        pass
+    with pytest.raises(StoreDimensionError, match="holds vectors of size 2"):
+        generate(compose("generate", [*typed, f"store='{tmp_path}/other'"], output=tmp_path / "five"))
+
+
+@pytest.mark.parametrize(
+    ("typed", "error"),
+    [
+        (["prompt=''"], NoPromptError),
+        (["prompt=[a, '']"], NoPromptError),
+        (["prompt=a", "temperature=-0.1"], SettingError),
+        (["prompt=a", "top_p=1.5"], SettingError),
+        (["prompt=a", "max_new_tokens=0"], SettingError),
+        ([f"prompt='{'word ' * 600}'"], PromptTooLongError),
+    ],
+)
+def test_a_wrong_prompt_or_setting_of_generate(
+    run: Path, tmp_path: Path, typed: list[str], error: type[Exception]
+) -> None:
+    with pytest.raises(error):
+        generate(compose("generate", [f"run='{run}'", *typed], output=tmp_path / "new"))
