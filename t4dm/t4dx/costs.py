@@ -14,23 +14,18 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from t4dm.t4dx.ann import Graph
 from t4dm.t4dx.codes import hamming
-from t4dm.t4dx.types import Float32s
+from t4dm.t4dx.ladders import LADDER
 
 RECALL: Final = 0.99
 """Of the k best, the share that a search finds unless it is told otherwise."""
-LADDER: Final = (32, 48, 64, 96, 128, 192, 256, 384, 512)
-"""Sizes `ef` of a walk through a graph that are tried."""
 LEAST_SHARE: Final = 0.1
 """Share of allowed places below which a walk through a graph loses its way: at 10 % and ef=64 recall is 0.98,
 at 1 % it is 0.39.
 """
 _ASSUMED: Final = ((0.9, 32), (0.95, 64), (0.98, 96), (0.99, 192), (0.995, 256), (0.998, 384))
 _LEAST: Final = ((0.98, 32), (0.995, 64), (1.0, 128))
-"""What a sample of the graph's own vectors, which are found more easily than others, cannot argue away."""
-_SAMPLE: Final = 16
-_TRUTH: Final = 10
+"""What no sample can argue away."""
 
 
 class Costs(NamedTuple):
@@ -126,39 +121,18 @@ def sureness(recall: float) -> float:
 
 
 def walk_size(ladder: tuple[float, ...] | None, recall: float, share: float, k: int) -> int:
-    """`ef` of a walk where a share of the places is allowed; the ladder says what each size found."""
+    """`ef` of a walk where a share of the places is allowed; the ladder says what each size found. 0 where
+    even the longest finds too little.
+    """
     if ladder is None:
         size = next((size for found, size in _ASSUMED if found >= recall), LADDER[-1])
+    elif ladder[-1] < recall:
+        return 0
     else:
-        enough = 1.0 - (1.0 - recall) / 2  # a sample errs, and asks for what it holds
+        enough = 1.0 - 0.75 * (1.0 - recall)  # a sample errs
         size = next((size for found, size in zip(ladder, LADDER, strict=True) if found >= enough), LADDER[-1])
     size = max(size, next(least for found, least in _LEAST if recall <= found))
     return max(int(size / np.sqrt(max(share, LEAST_SHARE))), 2 * k)
-
-
-def ladder_of(graph: Graph, vector: Callable[[int], Float32s]) -> tuple[float, ...]:
-    """What walks of each size find of what the largest finds, for some vectors of the graph, which `vector`
-    gives by their place.
-    """
-    places = np.linspace(0, graph.rows - 1, min(_SAMPLE, graph.rows)).astype(np.int64)
-    queries = np.array([vector(place) for place in places.tolist()])
-    truth = _found(graph, queries, places, LADDER[-1])
-    recalls = []
-    for size in LADDER[:-1]:
-        found = _found(graph, queries, places, size)
-        shares = [len(own & best) / max(1, len(best)) for own, best in zip(found, truth, strict=True)]
-        recalls.append(float(np.mean(shares)))
-        if recalls[-1] == 1.0:
-            break
-    return (*recalls, *[1.0] * (len(LADDER) - len(recalls)))
-
-
-def _found(graph: Graph, queries: Float32s, places: np.typing.NDArray[np.int64], size: int) -> list[set[int]]:
-    found = graph.search(queries, _TRUTH + 1, ef=size)[1].tolist()
-    return [
-        set([place for place in line if place not in (own, -1)][:_TRUTH])
-        for line, own in zip(found, places.tolist(), strict=True)
-    ]
 
 
 @lru_cache(maxsize=1)

@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from t4dm.t4dx import graph_files
 from t4dm.t4dx.ann import Builder, Graph, Places, Scores, Space
 from t4dm.t4dx.ann_placed import Placed, after_merge, unpack
-from t4dm.t4dx.costs import LADDER, ladder_of
 from t4dm.t4dx.graph_audit import unreached
 from t4dm.t4dx.graph_files import Foot, packed
 from t4dm.t4dx.graph_shelf import Key, Shelf, vectors_crc
+from t4dm.t4dx.ladders import LADDER, ladder_of
 from t4dm.t4dx.segment import Segment
 from t4dm.t4dx.types import Float32s
 
@@ -132,7 +132,7 @@ class Nursery:
         finished = (
             builder.graph() if own else Placed(builder.graph(), places, rows=len(vectors), unreached=lonely)
         )
-        ladder = ladder_of(finished, lambda place: vectors[place])
+        ladder = ladder_of(finished, vectors, row.metric, pulse=pulse)
 
         def foot(structure: int, size: int, sums: bytes) -> Foot:
             return Foot(

@@ -23,7 +23,7 @@ from t4dm.t4dx.ann import Bitmap, Builder, Places, Space
 from t4dm.t4dx.fs import FileSystem, LogFile
 
 FOLDER: Final = "graphs"
-FORMAT: Final = 1
+FORMAT: Final = 2
 BLOCK: Final = 1 << 18
 """Bytes that one checksum covers."""
 _MAGIC: Final = b"T4DXGRPH"

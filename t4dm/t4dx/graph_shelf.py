@@ -19,9 +19,9 @@ from t4dm.errors import CorruptionError, GraphLibraryWarning
 from t4dm.t4dx import graph_backends, graph_files
 from t4dm.t4dx.ann import Backend, Bitmap, Graph
 from t4dm.t4dx.ann_placed import Placed, unpack
-from t4dm.t4dx.costs import LADDER
 from t4dm.t4dx.fs import FileSystem
 from t4dm.t4dx.graph_files import Foot, int32s
+from t4dm.t4dx.ladders import LADDER
 from t4dm.t4dx.registry import Collections
 from t4dm.t4dx.segment import VECTORS, Segment, column_of
 

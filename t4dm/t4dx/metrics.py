@@ -30,12 +30,12 @@ class Query:
     """Queries [Q, D] under a metric of one collection.
 
     Attributes:
-        raw: the queries [Q, D] as they came.
+        raw: the queries [Q, D] as they came. metric: of the collection.
         fast: the directions [Q, D], norm 1 or 0, for the matrix product.
     """
 
     def __init__(self, queries: NDArray[np.float32], metric: str) -> None:
-        self.raw, self._metric, self._wide = queries, metric, queries.astype(np.float64)
+        self.raw, self.metric, self._wide = queries, metric, queries.astype(np.float64)
         self._norms = np.sqrt(np.square(self._wide).sum(axis=1))
         if metric != "cosine":
             _check_norms(self._norms)
@@ -53,9 +53,9 @@ class Query:
     def exact(self, vectors: NDArray[np.float32], inverse: Floats, place: int) -> Scores:
         """Scores [n] of vectors [n, D] with inverse norms [n] for one query."""
         wide = vectors.astype(np.float64)
-        if self._metric == "cosine":
+        if self.metric == "cosine":
             scores: Floats = (wide * self._directions[place]).sum(axis=1) * inverse
-        elif self._metric == "dot":
+        elif self.metric == "dot":
             scores = (wide * self._wide[place]).sum(axis=1)
         else:
             scores = 0.0 - np.sqrt(np.square(wide - self._wide[place]).sum(axis=1))
@@ -64,12 +64,12 @@ class Query:
     def shortlist(self, products: Floats, inverse: Floats, place: int, k: int) -> NDArray[np.int64]:
         """Rows that may be among the k best, ties included, by their products [n] with `fast[place]`."""
         slack: Any = self._slack
-        if self._metric == "cosine":
+        if self.metric == "cosine":
             near = products * inverse
         else:
             lengths = _lengths(inverse)
             near, slack = products, lengths * self._slack
-            if self._metric == "l2":
+            if self.metric == "l2":
                 near, slack = self._distances(products, lengths, place)
         low = near - slack
         edge = np.partition(low, len(low) - k)[len(low) - k]
@@ -77,10 +77,10 @@ class Query:
 
     def ceiling(self, cosines: NDArray[Any], inverse: Floats, place: int) -> NDArray[Any]:
         """The largest score [n] of rows whose cosine is `cosines` [n] at most."""
-        if self._metric == "cosine":
+        if self.metric == "cosine":
             return cosines
         lengths, own = _lengths(inverse), float(self._norms[place])
-        if self._metric == "dot":
+        if self.metric == "dot":
             return cosines * (lengths * own)
         squares: Floats = np.square(lengths) + own**2 - 2.0 * own * lengths * cosines
         ceilings: Floats = -np.sqrt(np.maximum(squares, 0.0)) * (1.0 - 4.0 * _UNIT)

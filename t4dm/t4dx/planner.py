@@ -23,6 +23,7 @@ from t4dm.t4dx.ann import Graph
 from t4dm.t4dx.codes import FEWEST, NARROWEST, CodedColumn, coded_column, turning
 from t4dm.t4dx.costs import Choice, Costs, Task
 from t4dm.t4dx.filters import Filter
+from t4dm.t4dx.ladders import ladder_of
 from t4dm.t4dx.matching import match
 from t4dm.t4dx.metrics import Query
 from t4dm.t4dx.proposals import by_codes, by_graph
@@ -139,7 +140,10 @@ def _look(sight: _Sight) -> dict[str, Any]:
     share = len(inside.rows) / max(1, graph.rows)
     if share < costs.LEAST_SHARE:
         return {**_scan(sight, column), "share": share}
-    ef = aim.ef or costs.walk_size(_ladder(graph, part), aim.recall, share, sight.best.k)
+    ladder = _ladder(graph, sight)
+    ef = aim.ef or costs.walk_size(ladder, aim.recall, share, sight.best.k)
+    if not ef:
+        return {**_scan(sight, column), "share": share, "longest_walk": ladder[-1]}
     task = _task(sight, column)._replace(graphed=len(inside.rows), loose=len(loose.rows), ef=ef)
     choice = _choice(sight, task)
     if choice.path != "graph":
@@ -208,16 +212,14 @@ def _divided(part: Part, graph: Graph) -> tuple[Part, Part]:
     return part.take(np.flatnonzero(~loose)), part.take(np.flatnonzero(loose))
 
 
-def _ladder(graph: Graph, part: Part) -> tuple[float, ...]:
+def _ladder(graph: Graph, sight: _Sight) -> tuple[float, ...]:
     """What walks of each size find in a graph: known to it, or measured at its first use."""
     found: tuple[float, ...] | None = getattr(graph, "ladder", None)
     if found is None:
         with _LOCK:
             found = _LADDERS.get(graph)
             if found is None:
-                found = _LADDERS[graph] = costs.ladder_of(
-                    graph, lambda place: part.view.source.vector(part.code, place)
-                )
+                found = _LADDERS[graph] = ladder_of(graph, sight.part.block, sight.query.metric)
     return found
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from t4dm.t4dx.ann import Exact
-from t4dm.t4dx.costs import LADDER, Costs, Task, choose, ladder_of, measured, sureness, walk_size
+from t4dm.t4dx.costs import Costs, Task, choose, measured, sureness, walk_size
+from t4dm.t4dx.ladders import LADDER, ladder_of
 
 TABLE = Costs()
 HUNDRED = Task(matches=100_000, places=100_000, dim=1024, queries=1, bits=1024, uncoded=0)
@@ -64,13 +65,15 @@ def test_a_walk_is_as_long_as_recall_and_filter_ask() -> None:
     assert walk_size(ladder, 0.999, 1.0, 10) == 128
     assert walk_size(ladder, 0.99, 1.0, 200) == 400
     assert [walk_size((1.0,) * 9, recall, 1.0, 10) for recall in (0.9, 0.99, 0.999)] == [32, 64, 128]
+    assert walk_size((0.5, *[0.91] * 8), 0.9, 1.0, 10) == 512
+    assert walk_size((0.5, *[0.91] * 8), 0.95, 1.0, 10) == 0  # no walk finds as much
     assert [walk_size(None, recall, 1.0, 10) for recall in (0.9, 0.99, 0.9999)] == [32, 192, 512]
 
 
 def test_a_graph_that_finds_all_needs_the_shortest_walk() -> None:
     rng = np.random.default_rng(1)
     vectors = rng.standard_normal((300, 16)).astype(np.float32)
-    assert ladder_of(Exact(vectors, "cosine"), vectors.__getitem__) == (1.0,) * len(LADDER)
+    assert ladder_of(Exact(vectors, "cosine"), vectors, "cosine") == (1.0,) * len(LADDER)
 
 
 def test_sureness_is_that_of_the_normal_distribution() -> None:

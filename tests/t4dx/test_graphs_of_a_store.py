@@ -20,7 +20,7 @@ from t4dm.errors import GraphLibraryWarning, OptionError, StoreClosedError
 from t4dm.t4dx import T4DX, Item, Options, graph_building, graph_shelf, repair_store, verify_folder
 from t4dm.t4dx import graph_files as files
 from t4dm.t4dx.ann import Exact, Graph
-from t4dm.t4dx.costs import LADDER
+from t4dm.t4dx.ladders import LADDER
 
 DIM = 8
 VECTORS = clusters(300, DIM)
@@ -535,6 +535,6 @@ def test_the_foot_of_a_file_says_what_it_is() -> None:
     stored(disk).close()
     foot = files.read_foot(disk.map_bytes(f"store/graphs/{graph_files(disk)[0]}"))
     assert (foot.collection, foot.dim, foot.metric, foot.rows, foot.nodes) == (0, DIM, "cosine", 300, 300)
-    assert (foot.backend, foot.places, foot.format) == ("faiss", b"", 1)
+    assert (foot.backend, foot.places, foot.format) == ("faiss", b"", 2)
     assert [size for size, _ in foot.ladder] == list(LADDER)
     assert foot.size - foot.structure == 300 * DIM  # one byte a coordinate

@@ -185,6 +185,24 @@ def test_k_may_be_nothing_or_everything(worlds: Callable[[str], World]) -> None:
         assert agreement(hits, world.store.search(world.vectors[0], ROWS, collection="l2", recall=1)) == 1.0
 
 
+def test_a_graph_whose_longest_walk_finds_too_little_is_not_walked(worlds: Callable[[str], World]) -> None:
+    """Unless the size of the walk is given, or less is asked for."""
+
+    class Poor(Exact):
+        def __init__(self, vectors: Vectors, metric: str) -> None:
+            super().__init__(vectors, metric)
+            self.ladder = (0.4, *[0.85] * 8)
+
+    world = worlds("random")
+    store, query = world.store, world.vectors[9]
+    give_graph(store, Poor)
+    store.costs = BY_GRAPH
+    line = store.search(query, 10, collection="l2", explain=True).plan[1]
+    assert (line["path"], line["longest_walk"]) == ("exact", 0.85)
+    for knob in ({"recall": 0.8}, {"ef": 40}):
+        assert store.search(query, 10, collection="l2", explain=True, **knob).plan[1]["path"] == "graph"
+
+
 class Lost:
     """A graph whose walks lose their way: they bring back too few, dead ends, and what was not allowed."""
 
