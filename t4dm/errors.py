@@ -796,6 +796,17 @@ class BeginningMismatchError(T4DMError):
             f"init_from={folder} fits another model: {difference}; give this run the model of that one, "
             f"which tells it by: t4dm runs show {folder}"
         )
+        self.difference = difference
+
+
+class BeginningMismatchError(T4DMError):
+    """A run is to begin with the weights of another one, whose model is not the same."""
+
+    def __init__(self, folder: str, difference: str) -> None:
+        super().__init__(
+            f"init_from={folder} fits another model: {difference}; give this run the model of that one, "
+            f"which tells it by: t4dm runs show {folder}"
+        )
 
 
 class CheckpointMissingError(T4DMError):

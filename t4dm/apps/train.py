@@ -15,6 +15,7 @@ from omegaconf import DictConfig
 from rich.console import Console
 
 from t4dm.apps import assembly, exam, summary
+from t4dm.apps.beginning import Beginning, begin, beginning
 from t4dm.apps.job import app, guarded, run
 from t4dm.apps.resume import filed_under, resumed
 from t4dm.config import build, check, chosen, plain
@@ -50,12 +51,15 @@ def train(cfg: DictConfig) -> RunResult:
         c, typed = resumed(Path(parent), typed, output=c["paths"]["output"])
     check(cfg, whole=True)
     assembly.one_device(c)
+    other = c.get("init_from") if parent is None else None  # a run that goes on has begun
+    start = beginning(Path(other)) if other else None
     folder = Path(c["paths"]["output"])
     record = RunRecord.open(
         folder, config=c, overrides=typed, seed=c["seed"], experiment=c["name"], parent=parent
     )
     with record:
-        result = _train(c, record, newest_bundle(Path(parent) / "checkpoints")[0] if parent else None)
+        bundle = newest_bundle(Path(parent) / "checkpoints")[0] if parent else None
+        result = _train(c, record, bundle, start)
     # Only now does the record say how the run ended.
     report = write_report(result.folder)
     Console().print(closing_table(result.summary))
@@ -63,7 +67,7 @@ def train(cfg: DictConfig) -> RunResult:
     return result
 
 
-def _train(c: assembly.Plain, record: RunRecord, bundle: Bundle | None) -> RunResult:
+def _train(c: assembly.Plain, record: RunRecord, bundle: Bundle | None, start: Beginning | None) -> RunResult:
     began, clock, rngs = time.monotonic(), EventClock(), assembly.streams(c["seed"])
     info = bundle.info if bundle else None
     with ExitStack() as stack, warnings.catch_warnings():
@@ -87,6 +91,8 @@ def _train(c: assembly.Plain, record: RunRecord, bundle: Bundle | None) -> RunRe
             "bar": bar,
         }
         module = build(c["phase"], **given)
+        if start is not None:
+            begin(module, parts.writer, start)
         trainer = _trainer(c, store, given)
         trainer.fit(module, parts.data, ckpt_path=info.path if info else None, weights_only=True)
         trained = time.monotonic()
