@@ -29,7 +29,7 @@ configs_app = typer.Typer(
 
 
 class StudyGroup(TyperGroup):
-    """`study block` and `study retrieval` are verbs; all else after `study` is Hydra's: the sweep table."""
+    """`study block`, `rank_search` and `retrieval` are verbs; anything else after `study` is Hydra's."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Nothing typed means the sweep table, which says what it lacks."""
@@ -44,9 +44,10 @@ study_app = typer.Typer(
     cls=StudyGroup,
     context_settings=HYDRA,
     help="Gather the runs of a sweep into one table, mean and spread over seeds; or look into a block; or "
-    "measure how well a store finds what answers a question.\n\n"
+    "search for a LoRA rank; or measure how well a store finds what answers a question.\n\n"
     "Example: t4dm study runs=outputs/train/first_night\n\n"
     "Example: t4dm study block 'Ann lives in Rome.'\n\n"
+    "Example: t4dm study rank_search --text book.txt\n\n"
     "Example: t4dm study retrieval",
 )
 runs_app = typer.Typer(no_args_is_help=True, help="Look at run folders. Example: t4dm runs ls")
@@ -96,6 +97,56 @@ def generate(context: typer.Context) -> None:
     Example: t4dm generate run=outputs/train/first_night/RUN prompt='Where does Ann live?'
     """
     _hydra("generate", context)
+
+
+@app.command()
+def chat(
+    run: Annotated[Path, typer.Argument(help="a run folder with a checkpoint")],
+    session: Annotated[str, typer.Option(help="whose memories")] = "chat",
+    store: Annotated[
+        str, typer.Option(help="copy (of the checkpoint's), run (the run's own), or a store's folder")
+    ] = "copy",
+    write: Annotated[bool, typer.Option(help="offer what is read and said to the write gate")] = True,
+    context: Annotated[
+        int | None,
+        typer.Option(help="tokens of earlier turns shown again; 0 where left out and no chat template"),
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="of an answer")] = 64,
+    stop: Annotated[
+        list[str] | None, typer.Option(help="a text that ends an answer; its first sentence where left out")
+    ] = None,
+    temperature: Annotated[float, typer.Option(help="0 takes the most likely token")] = 0.0,
+    top_p: Annotated[float, typer.Option(help="only the fewest tokens that reach this probability")] = 1.0,
+    min_p: Annotated[float, typer.Option(help="only tokens this often as probable as the first")] = 0.0,
+    repetition_penalty: Annotated[float, typer.Option(help="above 1 shuns what was said")] = 1.0,
+    seed: Annotated[int, typer.Option(help="of the answers")] = 1234,
+    out: Annotated[Path | None, typer.Option(help="a new folder; a dated one where left out")] = None,
+) -> None:
+    """Talk to a trained model; each turn shows what it recalled and what it wrote down. Reads a pipe too.
+
+    Example: t4dm chat outputs/train/first_night/RUN
+
+    Go on: t4dm chat outputs/train/first_night/RUN --store outputs/chat/CHAT_RUN/store
+    """
+    from t4dm.apps import chat as chatting
+    from t4dm.model.sampling import Sampler
+
+    sampler = Sampler(
+        temperature=temperature, top_p=top_p, min_p=min_p, repetition_penalty=repetition_penalty
+    )
+    folder = chatting.chat(
+        run,
+        session=session,
+        store=store,
+        write=write,
+        context=context,
+        max_new_tokens=max_new_tokens,
+        stop=stop or (),
+        sampler=sampler,
+        seed=seed,
+        out=out,
+    )
+    typer.echo(f"chat: {folder}")
 
 
 @app.command(context_settings=HYDRA)
@@ -163,6 +214,37 @@ def study_retrieval(
     from t4dm.apps import study_retrieval as studying
 
     studying.show(studying.study_retrieval(data=data, split=split, weights=weights, cache=cache, out=out))
+
+
+@study_app.command("rank_search")
+def study_rank_search(
+    overrides: Annotated[
+        list[str] | None, typer.Argument(help="of every training, such as model=qwen25_05b")
+    ] = None,
+    text: Annotated[
+        list[Path] | None, typer.Option(help="a text whose held-out part gives the perplexity")
+    ] = None,
+    ranks: Annotated[str, typer.Option(help="comma-separated")] = "8,16,32,64",
+    targets: Annotated[str, typer.Option(help="sets of layers: qv, attention, all")] = "qv,attention,all",
+    seeds: Annotated[str, typer.Option(help="comma-separated; several give intervals")] = "1234",
+    out: Annotated[
+        Path | None,
+        typer.Option(help="a folder, also of a search that was stopped; a dated one where left out"),
+    ] = None,
+) -> None:
+    """Train one model for each LoRA rank and set of layers, each in a process of its own: perplexity, recall,
+    memory and time as a table, a picture, and a recommendation. Start it again with --out to go on.
+
+    Example: t4dm study rank_search --text book.txt
+
+    Example: t4dm study rank_search --text book.txt --ranks 8,64 --targets qv --seeds 1,2,3
+    """
+    from t4dm.apps import study_rank_search as studying
+
+    page = studying.study_rank_search(
+        text=text or [], ranks=ranks, targets=targets, seeds=seeds, overrides=overrides or [], out=out
+    )
+    typer.echo(page)
 
 
 @configs_app.command("ls")
@@ -264,6 +346,36 @@ def runs_report(run: Annotated[Path, typer.Argument(help="a run folder")]) -> No
     from t4dm.apps import run_verbs
 
     typer.echo(run_verbs.report(run))
+
+
+RunFolder = Annotated[Path, typer.Argument(help="a run folder", metavar="RUN")]
+NewFolder = Annotated[Path, typer.Argument(help="a new folder", metavar="OUT")]
+
+
+@app.command()
+def export(run: RunFolder, out: NewFolder) -> None:
+    """Write what a run learnt to a folder that can be shared: LoRA, stack, config, model card.
+
+    Memories stay with the run; the language model is named, not copied.
+
+    Example: t4dm export outputs/train/first_night/RUN my_model
+    """
+    from t4dm.apps import handing_on
+
+    typer.echo(handing_on.export(run, out))
+
+
+@app.command()
+def merge(run: RunFolder, out: NewFolder) -> None:
+    """Write a run's language model with its LoRA merged into plain weights, and say how far the logits moved.
+
+    The weights are those it was trained on: 4-bit ones are dequantised first.
+
+    Example: t4dm merge outputs/train/first_night/RUN my_language_model
+    """
+    from t4dm.apps import handing_on
+
+    typer.echo("\n".join(handing_on.merged(run, out).lines()))
 
 
 @app.command()

@@ -418,6 +418,16 @@ class LoraMismatchError(T4DMError):
         )
 
 
+class NoLoraError(T4DMError):
+    """A run that has no LoRA was asked to merge it."""
+
+    def __init__(self, run: str) -> None:
+        super().__init__(
+            f"{run} was trained without LoRA, so there is nothing to merge; "
+            f"hand on its stack instead: t4dm export {run} OUT"
+        )
+
+
 class ExportBrokenError(T4DMError):
     """A folder is no whole export."""
 
@@ -796,17 +806,6 @@ class BeginningMismatchError(T4DMError):
             f"init_from={folder} fits another model: {difference}; give this run the model of that one, "
             f"which tells it by: t4dm runs show {folder}"
         )
-        self.difference = difference
-
-
-class BeginningMismatchError(T4DMError):
-    """A run is to begin with the weights of another one, whose model is not the same."""
-
-    def __init__(self, folder: str, difference: str) -> None:
-        super().__init__(
-            f"init_from={folder} fits another model: {difference}; give this run the model of that one, "
-            f"which tells it by: t4dm runs show {folder}"
-        )
 
 
 class CheckpointMissingError(T4DMError):
@@ -852,6 +851,32 @@ class NoMemoryError(T4DMError):
         super().__init__(
             f"{run} has no store to write to; name a run that was trained with one, storage=t4dx, "
             "or write nothing: write=false"
+        )
+
+
+class NoTextForSearchError(T4DMError):
+    """A rank search has no text to measure a perplexity on."""
+
+    def __init__(self, path: str | None) -> None:
+        what = "a rank search needs a text" if path is None else f"there is no text file {path}"
+        super().__init__(f"{what}; name one: t4dm study rank_search --text book.txt")
+
+
+class SearchJobError(T4DMError):
+    """A training of a search did not finish.
+
+    Args:
+        job: its name.
+        folder: of the training.
+        code: its exit code; 0 where it ended well but left no figures.
+        study: folder of the search.
+    """
+
+    def __init__(self, job: str, folder: str, *, code: int, study: str) -> None:
+        how = f"failed with exit code {code}" if code else "left no figures"
+        super().__init__(
+            f"the training {job} {how}: see {folder}/train.log; the search goes on from what is finished "
+            f"when it is started again with --out {study}"
         )
 
 

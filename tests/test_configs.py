@@ -236,6 +236,10 @@ RUNS = {
     "LoRA alone, a long exam cut short": [
         *("experiment=first_night_full", "ablation=no_stack", "data.lanes=2", "exam.arms=[frozen,lora]"),
     ],
+    "a job of a rank search": [
+        *("experiment=rank_search", "data.text.files=['{text}']", "+data.text.batch_size=2"),
+        "data.recall.lanes=2",
+    ],
     "the first night": ["experiment=first_night", "exam.arms=[memory]", "data.lanes=2"],
 }
 DEFAULTS = {
@@ -268,7 +272,7 @@ def test_it_runs(name: str, tmp_path: Path, tiny: list[str]) -> None:
     chosen = [override.format(text=text) if "{text}" in override else override for override in RUNS[name]]
     keys = {override.lstrip("+").partition("=")[0] for override in chosen}
     base = [override for override in tiny if override.lstrip("+").partition("=")[0] not in keys]
-    if {"data=text", "data=mixture"} & set(chosen):
+    if {"data=text", "data=mixture", "experiment=rank_search"} & set(chosen):
         base.remove("+data.lanes=2")
     if {"ablation=no_memory", "ablation=no_sleep", "ablation=no_stack"} & set(chosen):
         base.remove("sleep.pressure.items_per_night=4")

@@ -45,6 +45,7 @@ def summary(
         "experiment": c["name"],
         "seed": c["seed"],
         **scores_part(scores),
+        "parameters": _parameters(trainer.lightning_module.model),
         "losses": {name: _metric(trainer, metric) for name, metric in LOSSES.items()},
         "items": {
             "offered": offered,
@@ -63,6 +64,17 @@ def summary(
         },
         "peak_memory_mib": round(peak_memory_mib(), 1),
         "nights": sleep.nights if sleep else 0,
+    }
+
+
+def _parameters(model: Any) -> dict[str, int]:
+    """How many there are of each kind that learns."""
+    lora = sum(p.numel() for name, p in model.language_model.named_parameters() if "lora_" in name)
+    stack = 0 if model.stack is None else sum(p.numel() for p in model.stack.parameters())
+    return {
+        "lora": lora,
+        "stack": stack,
+        "projections": sum(p.numel() for p in model.projection_parameters()),
     }
 
 

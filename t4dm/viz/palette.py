@@ -32,6 +32,9 @@ SERIES: dict[str, Style] = {
     "train": Style("train", "#6a7591", "#97a3c2"),
     "val": Style("validation", "#1d1f21", "#f0f1f2"),
     "text": Style("plain text", "#7d6200", "#dcbc45", "up", "7 3 2 3"),
+    "qv": Style("qv", "#0068a8", "#58b4ea", "circle"),
+    "attention": Style("attention", "#b84300", "#ff8f4a", "square"),
+    "all": Style("all", "#007a58", "#35c79c", "diamond"),
     "before": Style("before", "#6d7379", "#8f969d"),
     "chance": Style("chance", "#6d7379", "#8f969d", "plus", "2 3"),
 }
