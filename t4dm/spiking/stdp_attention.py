@@ -13,6 +13,9 @@ here.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -25,6 +28,10 @@ from t4dm.spiking.lif import LIFParams, lif_trajectory
 from t4dm.spiking.linear_attention import chunk_attention, widened
 from t4dm.spiking.state import LIFState
 
+REFERENCES: dict[str, Callable[..., Reading]] = {
+    "recurrent": attention_naive.recurrent,
+    "quadratic": attention_naive.quadratic,
+}
 BLOCKED = 1e30
 """A threshold that nothing reaches: a neuron behind it is a leaky trace."""
 
@@ -72,11 +79,8 @@ def stdp_attention(
         if context.mask is not None:
             keep = context.mask[:, :, None, None].to(k.dtype)
             q, k = q * keep, k * keep
-        if name in ("recurrent", "quadratic"):
-            naive = attention_naive.recurrent if name == "recurrent" else attention_naive.quadratic
-            read = naive(q, k, v, state, window, context=context, write=write, depression=depression)
-        else:
-            read = _factored(q, k, v, state, window, context, write, depression, name, chunk, dtype)
+        form = REFERENCES.get(name) or partial(_factored, name=name, chunk=chunk, dtype=dtype)
+        read = form(q, k, v, state, window, context=context, write=write, depression=depression)
         out = read.value / (epsilon + read.evidence)
     return out.to(dtype), read.fast
 
@@ -120,6 +124,7 @@ def _factored(
     v: Tensor,
     state: FastWeights,
     window: STDPWindow,
+    *,
     context: Context,
     write: Tensor | None,
     depression: Tensor | None,
