@@ -27,7 +27,7 @@ class Graph(Protocol):
     Attributes:
         rows: how many places it holds; those behind are not in it, the caller scores them exactly.
         unreached: places that no query reaches, ascending: the caller scores them exactly, always.
-        ladder: what walks of the sizes `costs.LADDER` find, as shares; None where nobody measured it.
+        ladder: what walks of the sizes `ladders.LADDER` find, as shares; None where nobody measured it.
     """
 
     rows: int

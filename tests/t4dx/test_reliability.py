@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from reliability import report
+from reliability import recall, report
 from reliability.mutants import killed_by
 from reliability.rows import Runner, Wrong, run, runner_named
 from reliability.sabotage import MUTANTS
@@ -66,12 +67,21 @@ def test_older_stores_open_and_newer_ones_are_refused() -> None:
     share("upgrade", 0, 1)
 
 
+@pytest.mark.parametrize("shape", recall.SHAPES)
+def test_the_default_search_finds_the_nearest_behind_any_filter(shape: str) -> None:
+    size = recall.RUNNER.sizes["pr"]
+    cases = [case for case in recall.RUNNER.cases(SEED, size) if shape in case]
+    row = run(replace(recall.RUNNER, cases=lambda seed, size: cases), seed=SEED, size=size)
+    row.assert_clean()
+    assert row.tried == len(recall.SHARES) * 3 * 13  # queries, each in three ways
+
+
 def test_five_sabotaged_engines_are_noticed() -> None:
     share("mutants", 0, 1)
 
 
-def test_there_are_twenty_mutants_and_each_still_finds_what_it_breaks() -> None:
-    assert len(MUTANTS) >= 20
+def test_there_are_sixty_mutants_and_each_still_finds_what_it_breaks() -> None:
+    assert len(MUTANTS) >= 60
     for mutant in MUTANTS.values():
         with mutant.at_work():
             pass

@@ -7,11 +7,11 @@ from __future__ import annotations
 import random
 import sys
 
-from reliability import sabotage_upkeep
+from reliability import sabotage_search, sabotage_upkeep
 from reliability.rows import Failure, Runner, Wrong, attempt, run, runner_named
 from reliability.sabotage import MUTANTS
 
-TABLES = (sabotage_upkeep,)
+TABLES = (sabotage_search, sabotage_upkeep)
 
 
 def cases(seed: int, size: int) -> list[str]:

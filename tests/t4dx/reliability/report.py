@@ -56,6 +56,14 @@ TESTS = {
         "A night of consolidation cut at its calls to the disk, and slept again: each kappa raised once, "
         "one prototype, its provenance whole in both directions."
     ),
+    "recall": (
+        "Recall@10 of the default search against exact, for random, clustered, near-duplicate and "
+        "filter-correlated vectors behind filters that let 100, 50, 10, 5, 1, 0.1 and 0.01 % pass; after ten "
+        "merges, damage to the graphs, a reopening and 30 % deletions, with three unmerged segments and new "
+        "rows; by the costs of a usual machine, and where codes or graphs are cheap. Every answer is min(k, "
+        "matches) living rows within the filter with their scores. *Tried* counts queries, *wrong* those of "
+        "the 28 cells that stay below 0.99."
+    ),
     "upgrade": (
         "Stores of every released format open and answer; a newer format or flag is refused by name."
     ),
