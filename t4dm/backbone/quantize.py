@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,10 +9,6 @@ import torch
 from torch import Tensor, nn
 
 from t4dm.errors import MissingExtra
-
-# peft imports bitsandbytes wherever it is installed, and on a CPU that then asks for a package that nothing
-# here needs.
-logging.getLogger("bitsandbytes.backends.cpu.ops").setLevel(logging.ERROR)
 
 BLOCK = 64
 """Weights that share one scale."""
