@@ -1,6 +1,6 @@
-"""Both speed tables by one command; what a wing does not know of the arguments is for the other.
+"""All speed tables by one command; what a wing does not know of the arguments is for the other.
 
-python -m experiments.bench --only lif,get        (also: --only storage, --only spiking)
+python -m experiments.bench --only lif,get        (also: --only storage, --only spiking, --only lm)
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ import sys
 from collections.abc import Sequence
 from types import ModuleType
 
+from experiments.lm_bench import __main__ as lm
 from experiments.spiking_bench import __main__ as spiking
 from experiments.storage_bench import __main__ as storage
 
-WINGS = {"storage": storage, "spiking": spiking}
+WINGS = {"storage": storage, "spiking": spiking, "lm": lm}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

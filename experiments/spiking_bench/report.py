@@ -22,7 +22,7 @@ KEPT: Final = (
 def write(stored: Sequence[Stored], docs: Path) -> None:
     """Write all files of the report."""
     rows = rows_of(stored)
-    store(rows, docs / "benchmarks.json", mine=lambda row: "threads" in row, first=False)
+    store(rows, docs / "benchmarks.json", mine=_mine, first=False)
     pictures: list[str] = []
     try:
         from experiments.spiking_bench import plots
@@ -31,6 +31,10 @@ def write(stored: Sequence[Stored], docs: Path) -> None:
     else:
         pictures = plots.draw(rows, docs / "images")
     (docs / "benchmarks_spiking.md").write_text(page(rows, stored, pictures))
+
+
+def _mine(row: Mapping[str, Any]) -> bool:
+    return "threads" in row and not row["bench"].startswith("lm_")
 
 
 def rows_of(stored: Sequence[Stored]) -> list[dict[str, Any]]:
