@@ -9,6 +9,7 @@ number of cores; a training that is already there is not repeated. Writes result
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import subprocess
@@ -117,4 +118,8 @@ def percent(mean: float, ci: list[float] | None) -> str:
 
 
 if __name__ == "__main__":
-    main([int(a) for a in sys.argv[1:]] or list(SEEDS))
+    reader = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    reader.add_argument("seeds", type=int, nargs="*", default=list(SEEDS), metavar="seed")
+    main(reader.parse_args().seeds)
