@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from experiments.bench import measure
-from experiments.storage_bench import data, groups, live, report, shares
+from experiments.storage_bench import data, groups, indexed, live, report, searches, sets, shares
 from experiments.storage_bench.systems import release
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-ENGINES: Final = ("t4dx", "sqlite", "qdrant-edge", "lancedb", "chroma", "kuzu")
+STORES: Final = ("t4dx", "sqlite", "qdrant-edge", "lancedb", "chroma", "kuzu")
+ENGINES: Final = (*STORES, "t4dx-hnswlib", "faiss", "hnswlib")
 LIVE: Final = {
     "reopen": live.reopen,
     "readers": live.readers,
@@ -31,6 +32,26 @@ LIVE: Final = {
     "stall": live.stall,
     "shares": shares.shares,
 }
+SEARCH: Final = {
+    "nearest": ("easy", searches.nearest),
+    "nearest_harder": ("harder", searches.nearest),
+    "nearest_minilm": ("minilm", searches.nearest),
+    "fresh": ("easy", indexed.fresh),
+    "filter": ("easy", searches.filtered),
+    "reopen_search": ("easy", indexed.reopened),
+    "footprint": ("easy", indexed.footprint),
+    "batch": ("easy", searches.batch),
+    "as_of": ("easy", indexed.as_of),
+}
+"""Row groups of the indexed stores: which set of vectors they search, and how."""
+BUNDLE: Final = "search"
+"""All of them, with the loads before and the sizes after."""
+INDEXED: Final = {
+    "easy": searches.SEARCHERS,
+    "harder": ("t4dx", "t4dx-hnswlib", "qdrant-edge", "lancedb", "faiss", "hnswlib"),
+    "minilm": searches.SEARCHERS,
+}
+SCALED: Final = ("t4dx", "qdrant-edge", "lancedb", "faiss", "hnswlib")
 _DEFAULTS: Final = {"rounds": 5, "calls": 3000, "budget": 3.0}
 _ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -68,6 +89,10 @@ def parser() -> argparse.ArgumentParser:
         help="seconds of one system in one round, at most",
     )
     parser.add_argument("--only", default="", help="row groups, joined by commas: " + ", ".join(names()))
+    parser.add_argument(
+        "--sizes", default="10000,100000", help="rows of the group scaling; with 1000000 it takes an hour"
+    )
+    parser.add_argument("--scaling-dim", type=int, default=128, help="vector size of the group scaling")
     parser.add_argument("--systems", default=",".join(ENGINES), help="stores, joined by commas")
     parser.add_argument(
         "--work", type=Path, default=ROOT / "outputs" / "storage_bench", help="stores and results"
@@ -96,48 +121,73 @@ def check(options: argparse.Namespace, reader: argparse.ArgumentParser) -> None:
 
 
 def names() -> list[str]:
-    return ["load", *groups.POINT, *LIVE]
+    return ["load", *groups.POINT, *LIVE, BUNDLE, "index", *SEARCH, "scaling"]
 
 
 def wanted(options: argparse.Namespace) -> list[str]:
-    chosen = options.only.split(",") if options.only else names()
+    chosen = options.only.split(",") if options.only else [name for name in names() if name != BUNDLE]
+    steps = [step for name in chosen for step in steps_of(name, options)]
+    return list(dict.fromkeys(steps))
+
+
+def steps_of(name: str, options: argparse.Namespace) -> list[str]:
+    """The processes that measure a row group, in their order; loads before searches."""
     engines = options.systems.split(",")
-    loads = [f"load {label}" for label in groups.LOADED if label.partition(" ")[0] in engines]
-    return [step for name in chosen for step in (loads if name == "load" else [name])]
+    match name:
+        case "load":
+            return [f"load {label}" for label in groups.LOADED if label.partition(" ")[0] in engines]
+        case "search":
+            return [step for each in ("index", *SEARCH, "scaling") for step in steps_of(each, options)]
+        case "index":
+            return [
+                f"index {held} {one}" for held, labels in INDEXED.items() for one in labels if one in engines
+            ]
+        case "scaling":
+            held = [f"{size}x{options.scaling_dim}" for size in options.sizes.split(",")]
+            loads = [[f"index {one} {label}" for label in SCALED if label in engines] for one in held]
+            return [step for one, own in zip(held, loads, strict=True) for step in [*own, f"scaling {one}"]]
+    return [name]
 
 
 def measured(name: str, options: argparse.Namespace) -> bool:
     """Whether the group has a result for these sources and sizes, now or from before."""
     file, key = result_file(name, options), key_of(name, options)
-    label = name.removeprefix("load ")
-    loaded = label == name or (stores_of(options) / label.partition(" ")[0]).exists()
+    made = folder_of(name, options)
+    loaded = made is None or made.exists()
     if not options.again and loaded and file.exists() and json.loads(file.read_text())["key"] == key:
         print(f"{name}: stored", flush=True)
         return True
     print(f"{name} ...", flush=True)
     command = [sys.executable, "-m", "experiments.storage_bench", "--child", name]
-    for option in ("n", "dim", "rounds", "calls", "budget", "systems", "work", "docs"):
-        command += [f"--{option}", str(getattr(options, option))]
-    environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1")}
+    for option in (
+        "n",
+        "dim",
+        "rounds",
+        "calls",
+        "budget",
+        "systems",
+        "work",
+        "docs",
+        "sizes",
+        "scaling_dim",
+    ):
+        command += [f"--{option.replace('_', '-')}", str(getattr(options, option))]
+    environment = {**os.environ, **dict.fromkeys(_ONE_THREAD, "1"), "LANCE_LOG": "error"}
     return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
 
 
 def child(options: argparse.Namespace) -> int:
     """Measure one group in this process and store it."""
     name, work = options.child, options.work
-    extra = options.calls * (options.rounds + 1)
-    content = data.make(options.n, options.dim, extra=extra, cache=work / "data")
+    content = content_of(name, options)
     scratch = work / "scratch"
-    scratch.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir(parents=True)
     engines = tuple(options.systems.split(","))
-    setting = groups.Setting(
-        content, stores_of(options), scratch, options.rounds, options.calls, options.budget, engines
-    )
+    stores = stores_of(options, set_of(name))
+    setting = groups.Setting(content, stores, scratch, options.rounds, options.calls, options.budget, engines)
     others, before = measure.Others(), measure.calibrate(work, seconds=options.budget / 3)
-    if name.startswith("load "):
-        found = groups.load(name.removeprefix("load "), setting)
-    else:
-        found = LIVE[name](setting) if name in LIVE else groups.point(name, setting)
+    found = figures(name, setting)
     stored = {
         "name": name,
         "key": key_of(name, options),
@@ -157,16 +207,55 @@ def child(options: argparse.Namespace) -> int:
     return 0
 
 
+def figures(name: str, setting: groups.Setting) -> groups.Result:
+    """What a step measures."""
+    group, _, rest = name.partition(" ")
+    match group:
+        case "load":
+            return groups.load(rest, setting)
+        case "index":
+            return indexed.index(rest.partition(" ")[2], setting)
+        case "scaling":
+            return searches.nearest(setting._replace(engines=tuple(set(SCALED) & set(setting.engines))))
+    if group in SEARCH:
+        return SEARCH[group][1](setting)
+    return LIVE[name](setting) if name in LIVE else groups.point(name, setting)
+
+
+def set_of(name: str) -> str:
+    """The set of vectors that a step indexes or searches, "" for the data of the other rows."""
+    group, _, rest = name.partition(" ")
+    if group in ("index", "scaling"):
+        return rest.partition(" ")[0]
+    return SEARCH[group][0] if group in SEARCH else ""
+
+
+def content_of(name: str, options: argparse.Namespace) -> data.Data:
+    if held := set_of(name):
+        return sets.make(held, options.n, options.dim, cache=options.work / "data")
+    extra = options.calls * (options.rounds + 1)
+    return data.make(options.n, options.dim, extra=extra, cache=options.work / "data")
+
+
+def folder_of(name: str, options: argparse.Namespace) -> Path | None:
+    """The store that a step leaves; None where it leaves none."""
+    group, _, rest = name.partition(" ")
+    if group == "index":
+        return stores_of(options, set_of(name)) / rest.partition(" ")[2]
+    return stores_of(options) / rest.partition(" ")[0] if group == "load" else None
+
+
 def repeat(options: argparse.Namespace, group: str) -> str:
     """The command that measures a group like this again."""
     changed = [f"--{key} {value}" for key in _DEFAULTS if (value := getattr(options, key)) != _DEFAULTS[key]]
+    changed += [f"--sizes {options.sizes} --scaling-dim {options.scaling_dim}"] * (group == "scaling")
     return f"make bench N={options.n} DIM={options.dim} ARGS='{' '.join([f'--only {group}', *changed])}'"
 
 
 def versions(systems: dict[str, Any]) -> dict[str, str]:
     import numpy
 
-    engines = sorted({label.partition(" ")[0] for label in systems} & set(ENGINES))
+    engines = sorted({label.partition(" ")[0] for label in systems} & set(ENGINES) - {"t4dx-hnswlib"})
     found = {engine: release(engine) for engine in engines}
     return {"python": platform.python_version(), "numpy": numpy.__version__, **found}
 
@@ -175,8 +264,11 @@ def size(options: argparse.Namespace) -> list[int]:
     return [options.n, options.dim]
 
 
-def stores_of(options: argparse.Namespace) -> Path:
-    return Path(options.work) / "stores" / f"{options.n}x{options.dim}"
+def stores_of(options: argparse.Namespace, held: str = "") -> Path:
+    """The folder of the loaded stores, and of those that hold a set of vectors."""
+    if "x" in held or held == "minilm":
+        return Path(options.work) / "stores" / held
+    return Path(options.work) / "stores" / f"{options.n}x{options.dim}{held and '-'}{held}"
 
 
 def result_file(name: str, options: argparse.Namespace) -> Path:
@@ -186,16 +278,16 @@ def result_file(name: str, options: argparse.Namespace) -> Path:
 def key_of(name: str, options: argparse.Namespace) -> str:
     """Changes with the sizes and with every source that the group runs; a peer's load does not run T4DX."""
     here = Path(__file__).parent
-    files = [
-        here / "data.py",
-        ROOT / "experiments" / "bench" / "measure.py",
-        here / "groups.py",
-        *sorted((here / "systems").glob("*.py")),
-    ]
-    if name.startswith("load ") and name != "load t4dx":
-        files = [here / "data.py"]
-    else:
-        files += [here / "live.py", *sorted((ROOT / "t4dm" / "t4dx").glob("*.py"))]
+    files = [here / "data.py", *([here / "sets.py"] if set_of(name) else [])]
+    peer = folder_of(name, options) is not None and not name.rpartition(" ")[2].startswith("t4dx")
+    if not peer:
+        own = ("searches.py", "indexed.py") if set_of(name) else ("groups.py", "live.py")
+        files += [
+            ROOT / "experiments" / "bench" / "measure.py",
+            *(here / file for file in own),
+            *sorted((here / "systems").glob("*.py")),
+            *sorted((ROOT / "t4dm" / "t4dx").glob("*.py")),
+        ]
     digest = hashlib.sha256(json.dumps([options.rounds, options.calls, options.budget]).encode())
     for file in files:
         digest.update(file.read_bytes())

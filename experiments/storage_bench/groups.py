@@ -78,6 +78,7 @@ def load(label: str, setting: Setting) -> Result:
         begin = time.perf_counter()
         store.load_edges(setting.data)
         entry["edges_per_s"] = setting.data.targets.size / (time.perf_counter() - begin)
+    store.settle()
     store.close()
     entry["bytes"] = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
     return {"systems": {label: entry}, "missing": []}

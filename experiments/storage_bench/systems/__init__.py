@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from importlib import import_module
 from importlib.metadata import version
-from typing import Final
+from typing import Any, Final
 
 from experiments.bench.source import t4dm_version
-from experiments.storage_bench.systems.base import System
+from experiments.storage_bench.systems.base import Searcher
 
 _MODULES: Final = {
     "t4dx": ("t4dx", "t4dx"),
@@ -16,10 +16,13 @@ _MODULES: Final = {
     "lancedb": ("lance", "lancedb"),
     "chroma": ("chroma", "chromadb"),
     "kuzu": ("kuzu", "kuzu"),
+    "t4dx-hnswlib": ("t4dx", "t4dx"),
+    "faiss": ("faiss", "faiss-cpu"),
+    "hnswlib": ("hnswlib", "hnswlib"),
 }
 
 
-def system(label: str) -> System:
+def system(label: str) -> Any:
     """The adapter for a label: an engine's name and, after a blank, its durability ("sqlite full").
 
     Raises:
@@ -27,7 +30,7 @@ def system(label: str) -> System:
     """
     engine, _, durability = label.partition(" ")
     module = import_module(f"{__name__}.{_MODULES[engine][0]}_system")
-    found: System = module.Adapter(label, durability)
+    found: Searcher = module.Adapter(label, durability)
     return found
 
 
@@ -38,4 +41,4 @@ def release(label: str) -> str:
         import sqlite3
 
         return sqlite3.sqlite_version
-    return t4dm_version() if engine == "t4dx" else version(_MODULES[engine][1])
+    return t4dm_version() if engine.startswith("t4dx") else version(_MODULES[engine][1])

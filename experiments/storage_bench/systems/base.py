@@ -17,11 +17,14 @@ class Answer(NamedTuple):
     vector: Any  # [D], as the store hands it out
 
 
-class System(ABC):
-    """A store in a folder. `engine` names the files, so that two durabilities share a loaded store."""
+class Searcher(ABC):
+    """What holds vectors in a folder and finds the nearest."""
 
-    durability: str
-    """What a returned write has survived, in words."""
+    efforts: tuple[Any, ...] = (None,)
+    """How hard a search can be told to look, ascending; None is what it does by itself."""
+
+    effort: Any = None
+    """One of `efforts`, for the searches to come."""
 
     def __init__(self, label: str, mode: str) -> None:
         self.label, self.mode = label, mode
@@ -33,6 +36,45 @@ class System(ABC):
     @abstractmethod
     def open(self, folder: Path, data: Data) -> None:
         """Open the store in `folder`, or create it there."""
+
+    @abstractmethod
+    def index(self, data: Data) -> None:
+        """Put the first `data.n` rows into a new store, until its index over the vectors stands."""
+
+    def index_fields(self, data: Data) -> None:
+        """Index kappa for filters, where that comes after the load."""
+        return
+
+    @abstractmethod
+    def search(self, vector: Any, k: int) -> list[str]:
+        """Ids of the k nearest, best first, by the store's own search."""
+
+    def settle(self) -> None:
+        """Wait for what the store does behind a load."""
+        return
+
+    def search_below(self, vector: Any, k: int, kappa: float) -> list[str]:
+        """Ids of the k nearest whose kappa is `kappa` at most."""
+        raise NotImplementedError(f"{self.label} has no filter")
+
+    def search_many(self, vectors: Any, k: int) -> list[list[str]]:
+        """`search` for each of the vectors [Q, D], by the store's best way to answer many."""
+        return [self.search(vector, k) for vector in vectors]
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release everything."""
+
+
+class System(Searcher):
+    """A store in a folder. `engine` names the files, so that two durabilities share a loaded store."""
+
+    durability: str
+    """What a returned write has survived, in words."""
+
+    def index(self, data: Data) -> None:
+        """Most stores index what they load."""
+        self.load(data)
 
     @abstractmethod
     def load(self, data: Data) -> None:
@@ -53,14 +95,6 @@ class System(ABC):
     @abstractmethod
     def get(self, num: int) -> Answer:
         """One item by its id, with its vector."""
-
-    @abstractmethod
-    def search(self, vector: Any, k: int) -> list[str]:
-        """Ids of the k nearest, best first, by the store's own search."""
-
-    @abstractmethod
-    def close(self) -> None:
-        """Release everything."""
 
 
 class GraphSystem(System):

@@ -49,6 +49,17 @@ class Adapter(System):
     def search(self, vector: Any, k: int) -> list[str]:
         return list(self._items.query(query_embeddings=[vector], n_results=k, include=[])["ids"][0])
 
+    def search_below(self, vector: Any, k: int, kappa: float) -> list[str]:
+        found = self._items.query(
+            query_embeddings=[vector], n_results=k, where={"kappa": {"$lte": kappa}}, include=[]
+        )
+        return list(found["ids"][0])
+
+    def search_many(self, vectors: Any, k: int) -> list[list[str]]:
+        return [
+            list(ids) for ids in self._items.query(query_embeddings=vectors, n_results=k, include=[])["ids"]
+        ]
+
     def close(self) -> None:
         self._client.close()
 

@@ -17,6 +17,10 @@ from experiments.storage_bench.systems.base import Answer, GraphSystem
 assert importlib.util
 
 _INDEX: Final = "CALL CREATE_VECTOR_INDEX('Item', 'by_vector', 'vector', metric := 'cosine')"
+_SEARCH: Final = (
+    "CALL QUERY_VECTOR_INDEX('{items}', 'by_vector', $vector, $k, efs := {ef}) "
+    "RETURN node.id ORDER BY distance"
+)
 _STATEMENTS: Final = {
     "insert": "CREATE (:Item {id: $id, num: $num, text: $text, kappa: $kappa, time: $time, vector: $vector})",
     "update": "MATCH (n:Item {id: $id}) SET n.kappa = $kappa",
@@ -38,11 +42,13 @@ class Adapter(GraphSystem):
     """Nodes keyed by their string id, with a vector index; prepared statements, one thread."""
 
     durability = "fdatasync before each commit returns"
+    efforts = (32, 64, 96, 128, 192, 256, 384, 512)
 
     def open(self, folder: Path, data: Data) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         fresh = not (folder / "graph").exists()
         self._ids, self._prepared = data.ids, {}
+        self._projected: dict[float, str] = {}
         self._db = kuzu.Database(str(folder / "graph"), buffer_pool_size=2 * 2**30)
         self._connection = kuzu.Connection(self._db, num_threads=1)
         self._connection.execute("LOAD vector")
@@ -93,7 +99,21 @@ class Adapter(GraphSystem):
         return Answer(*self._run("get", id=self._ids[num]).get_next())
 
     def search(self, vector: Any, k: int) -> list[str]:
+        if self.effort is not None:
+            return self._search_in("Item", vector, k)
         return [row[0] for row in self._run("search", vector=vector.tolist(), k=k).get_all()]
+
+    def search_below(self, vector: Any, k: int, kappa: float) -> list[str]:
+        if kappa not in self._projected:
+            name = f"Below{len(self._projected)}"
+            rows = f"MATCH (n:Item) WHERE n.kappa <= {kappa!r} RETURN n"
+            self._connection.execute(f"CALL PROJECT_GRAPH_CYPHER('{name}', '{rows}')")
+            self._projected[kappa] = name
+        return self._search_in(self._projected[kappa], vector, k)
+
+    def _search_in(self, items: str, vector: Any, k: int) -> list[str]:
+        statement = _SEARCH.format(items=items, ef=self.effort or 200)
+        return [row[0] for row in self._run(statement, vector=vector.tolist(), k=k).get_all()]
 
     def two_hops(self, num: int) -> set[str]:
         found = {row[0] for row in self._run("two_hops", id=self._ids[num]).get_all()}
@@ -119,5 +139,5 @@ class Adapter(GraphSystem):
         if name not in self._prepared:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", DeprecationWarning)  # prepare is deprecated, and faster
-                self._prepared[name] = self._connection.prepare(_STATEMENTS[name], values)
+                self._prepared[name] = self._connection.prepare(_STATEMENTS.get(name, name), values)
         return self._connection.execute(self._prepared[name], values)

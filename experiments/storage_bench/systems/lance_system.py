@@ -19,6 +19,7 @@ class Adapter(System):
     """One table; a scalar index on the id, an HNSW index on the vector."""
 
     durability = "no sync"
+    efforts = ((1, 24), (2, 24), (4, 32), (4, 64), (8, 64), (8, 128), (16, 128), (20, 256), (20, 512))
 
     def open(self, folder: Path, data: Data) -> None:
         folder.mkdir(parents=True, exist_ok=True)
@@ -31,6 +32,9 @@ class Adapter(System):
         self._table = self._db.create_table("items", _table(data.rows(0, data.n)))
         self._table.create_index("vector", config=HnswSq(distance_type="cosine"))
         self._table.create_index("id", config=BTree())
+
+    def index_fields(self, data: Data) -> None:
+        self._table.create_index("kappa", config=BTree())
 
     def insert(self, row: Row) -> None:
         self._table.add(_table([row]))
@@ -48,11 +52,24 @@ class Adapter(System):
         )
 
     def search(self, vector: Any, k: int) -> list[str]:
-        found = self._table.search(vector).distance_type("cosine").limit(k).select(["id"])
-        return list(found.to_arrow()["id"].to_pylist())
+        return _ids(self._query(vector, k))
+
+    def search_below(self, vector: Any, k: int, kappa: float) -> list[str]:
+        return _ids(self._query(vector, k).where(f"kappa <= {kappa!r}", prefilter=True))
+
+    def _query(self, vector: Any, k: int) -> Any:
+        query = self._table.search(vector).distance_type("cosine").limit(k).select(["id"])
+        if self.effort is None:
+            return query
+        probes, ef = self.effort
+        return query.nprobes(probes).ef(ef).refine_factor(2)
 
     def close(self) -> None:
         del self._table, self._db
+
+
+def _ids(query: Any) -> list[str]:
+    return list(query.to_arrow()["id"].to_pylist())
 
 
 def _table(rows: list[Row]) -> Any:

@@ -20,18 +20,40 @@ _EDGES: Final = 20_000
 
 @final
 class Adapter(GraphSystem):
-    """Items and edges by their string ids."""
+    """Items and edges by their string ids; "t4dx-hnswlib" has the graphs of the second back-end."""
+
+    efforts = (
+        (0.9, 32),
+        (0.95, 48),
+        (0.98, 64),
+        (0.99, 96),
+        (0.99, 128),
+        (0.995, 192),
+        (0.998, 256),
+        (0.999, 512),
+    )
+    """The recall that is asked for, and the size of a walk through a graph."""
 
     def open(self, folder: Path, data: Data) -> None:
         level = self.mode or "interval"
         self.durability, self._ids = LEVELS[level], data.ids
-        self.store = T4DX.open(folder, dim=data.dim, options=Options(durability=level))
+        index = "hnswlib" if self.engine.endswith("hnswlib") else "auto"
+        options = Options(durability=level, index=index, index_threads=2)
+        self.store = T4DX.open(folder, dim=data.dim, options=options)
 
     def load(self, data: Data) -> None:
         for start in range(0, data.n, _BATCH):
             rows = data.rows(start, min(start + _BATCH, data.n))
             self.store.insert_many([item_of(row) for row in rows])
         self.store.flush()
+
+    def index(self, data: Data) -> None:
+        """All rows in one segment with its graph, if they are many enough for one."""
+        self.load(data)
+        self.store.compact(graphs=True)
+
+    def settle(self) -> None:
+        self.store.build_graphs()
 
     def load_edges(self, data: Data) -> None:
         ids, degree = data.ids, data.targets.shape[1]
@@ -66,7 +88,20 @@ class Adapter(GraphSystem):
         return Answer(item.content, item.kappa, item.vector)
 
     def search(self, vector: Any, k: int) -> list[str]:
-        return self.store.search(vector, k).ids
+        return self.store.search(vector, k, **self._aim()).ids
+
+    def search_below(self, vector: Any, k: int, kappa: float) -> list[str]:
+        return self.store.search(vector, k, Filter(kappa=(None, kappa)), **self._aim()).ids
+
+    def search_many(self, vectors: Any, k: int) -> list[list[str]]:
+        return [hits.ids for hits in self.store.search(vectors, k, **self._aim())]
+
+    def search_as_of(self, vector: Any, k: int, moment: float) -> list[str]:
+        """What was the nearest at a time in seconds."""
+        return self.store.search(vector, k, as_of=moment, **self._aim()).ids
+
+    def _aim(self) -> dict[str, Any]:
+        return {} if self.effort is None else {"recall": self.effort[0], "ef": self.effort[1]}
 
     def two_hops(self, num: int) -> set[str]:
         return self.store.reachable(self._ids[num], depth=2)
