@@ -118,12 +118,13 @@ def test_every_example_of_the_store_runs(tmp_path: Path, monkeypatch: pytest.Mon
     assert ran["t4dm"] >= 10
 
 
-def test_every_example_of_the_stack_runs() -> None:
+@pytest.mark.parametrize(("page", "least"), [("docs/spiking.md", 7), ("docs/backbone.md", 5)])
+def test_every_python_example_of_a_page_runs(page: str, least: int) -> None:
     names: dict[str, object] = {}
-    blocks = [text for kind, text in examples(ROOT / "docs/spiking.md") if kind == "python"]
-    assert len(blocks) >= 7
+    blocks = [text for kind, text in examples(ROOT / page) if kind == "python"]
+    assert len(blocks) >= least
     for text in blocks:
-        exec(compile(text, "docs/spiking.md", "exec"), names)
+        exec(compile(text, page, "exec"), names)
 
 
 def test_the_modules_that_the_page_of_the_stack_names_are_there() -> None:
