@@ -45,7 +45,8 @@ class BCMTape(TwoTraceTape):
         super().__init__(synapses, trace_decay=trace_decay)
         self.params, self.tau_rate = params, tau_rate
         fresh = [torch.ones_like(synapse.linear.weight[:, 0]).float() for synapse in synapses]
-        self.theta = [level.detach() for level in (fresh if theta is None else theta)]
+        given = fresh if theta is None else theta  # from a checkpoint they come on the CPU
+        self.theta = [level.detach().to(one.device) for level, one in zip(given, fresh, strict=True)]
 
     def _rule(
         self, synapse: Synapse, sides: tuple[Tensor, Tensor], spikes: Tensor, fade: Tensor

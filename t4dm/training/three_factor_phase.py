@@ -187,7 +187,7 @@ class ThreeFactorPhase(Phase):
         state = group.get("bus") or self._bus.init_state(1, device)
         heard = {"reward": modulator, "surprise": loss, "invalidity": 0.0}
         levels, after = self._bus.step(
-            BusState(*state),
+            BusState(*(part.to(device) for part in state)),  # from a checkpoint it comes on the CPU
             **{name: torch.tensor([value], device=device) for name, value in heard.items()},
             tokens=float(batch["input_ids"].shape[1]),
         )
