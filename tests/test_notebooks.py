@@ -17,8 +17,9 @@ NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LONGEST_CELL = 16
 
 
-def test_the_notebook_of_the_blocks_is_there() -> None:
-    assert "02_inside_a_block.ipynb" in [path.name for path in NOTEBOOKS]
+@pytest.mark.parametrize("name", ["02_inside_a_block.ipynb", "03_t4dx_on_disk.ipynb"])
+def test_the_notebook_is_there(name: str) -> None:
+    assert name in [path.name for path in NOTEBOOKS]
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
