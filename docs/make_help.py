@@ -15,7 +15,7 @@ GROUPS["store"] = (
     *("stats", "get", "scan", "search", "timeline", "verify", "repair"),
     *("backup", "restore", "export", "import", "compact"),
 )
-PLAIN = ("train", "evaluate", "generate", "sleep", "study", "export", "merge", "doctor")
+PLAIN = ("train", "evaluate", "generate", "chat", "trace", "sleep", "study", "export", "merge", "doctor")
 LOOK = {"COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
 
 

@@ -149,6 +149,38 @@ def chat(
     typer.echo(f"chat: {folder}")
 
 
+@app.command()
+def trace(
+    run: Annotated[Path, typer.Argument(help="a run folder with a checkpoint")],
+    text: Annotated[str, typer.Argument(help="what is read, in quotes")],
+    session: Annotated[str | None, typer.Option(help="whose memories; the newest where left out")] = None,
+    position: Annotated[
+        int | None, typer.Option(help="the token, from 0, to look at; the last where left out")
+    ] = None,
+    max_new_tokens: Annotated[int, typer.Option(help="of the answer")] = 8,
+    budget: Annotated[float, typer.Option(help="the most that is recorded, MiB")] = 256.0,
+    out: Annotated[Path | None, typer.Option(help="a new folder; a dated one where left out")] = None,
+) -> None:
+    """Show one text from token to output: every layer's stream, LoRAs, logit lens, blocks, recalls and what
+    the heads read, in a file and on one page.
+
+    Example: t4dm trace outputs/train/first_night/RUN 'What is the color of Anna?'
+    """
+    from t4dm.apps import trace as tracing
+
+    typer.echo(
+        tracing.trace_run(
+            run,
+            text,
+            session=session,
+            position=position,
+            max_new_tokens=max_new_tokens,
+            budget_mib=budget,
+            out=out,
+        )
+    )
+
+
 @app.command(context_settings=HYDRA)
 def sleep(context: typer.Context) -> None:
     """Put a run's store to sleep once: replay, cluster, prune, compact.

@@ -196,6 +196,16 @@ class PromptTooLongError(T4DMError):
         )
 
 
+class PositionError(T4DMError):
+    """A trace was asked to look at a token that the prompt does not have."""
+
+    def __init__(self, position: int, tokens: int) -> None:
+        super().__init__(
+            f"the prompt has {tokens} tokens, numbered from 0, so none at {position}; "
+            f"for its last one: --position {tokens - 1}"
+        )
+
+
 class BrokenLogitsError(T4DMError):
     """The model gives NaN instead of logits."""
 

@@ -6,7 +6,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, Protocol, final
 
 import numpy as np
 import torch
@@ -36,6 +36,24 @@ class Recall(NamedTuple):
     mask: Tensor  # [B, k] bool, True at a hit
 
 
+class MemoryObserver(Protocol):
+    """Told of every search and every write of a `Memory`, after it was done."""
+
+    def searched(self, recall: Recall, sessions: Sequence[str] | None) -> None:
+        """What a batch of queries brought back, and whose memories each was allowed to see."""
+        ...
+
+    def wrote(
+        self,
+        ids: Sequence[str | None],
+        contents: Sequence[str],
+        gate: Sequence[float],
+        sessions: Sequence[str],
+    ) -> None:
+        """What a batch of moments became; an id is None where the gate was closed."""
+        ...
+
+
 def novelty(recall: Recall) -> Tensor:
     """How unlike anything stored each query was, [B]: 1 - the best cosine; 1 where nothing was found."""
     best = recall.scores.masked_fill(~recall.mask, 0.0)
@@ -59,6 +77,8 @@ class Memory:
         self.store = store
         self.clock = clock
         self.rng = rng
+        self.observer: MemoryObserver | None = None
+        """Told of every search and write; nobody by default."""
         self._lock = threading.Lock()
         self._accesses: Counter[str] = Counter()
         self._latest: dict[str, str] = {}
@@ -97,7 +117,10 @@ class Memory:
         if count:
             with self._lock:
                 self._accesses.update(hit.id for hits in rows for hit, _ in hits)
-        return _as_recall(rows, k=k, dim=matrix.shape[1], now=now, device=getattr(queries, "device", None))
+        recall = _as_recall(rows, k=k, dim=matrix.shape[1], now=now, device=getattr(queries, "device", None))
+        if self.observer is not None:
+            self.observer.searched(recall, sessions)
+        return recall
 
     def write(
         self,
@@ -165,7 +188,10 @@ class Memory:
             for row in chosen
         ]
         self._insert(items, [columns["links"][row] for row in chosen], link_type=str(link_type))
-        return [ids.get(row) for row in range(total)]
+        written = [ids.get(row) for row in range(total)]
+        if self.observer is not None:
+            self.observer.wrote(written, contents, tau.tolist(), columns["sessions"])
+        return written
 
     def flush_accesses(self) -> int:
         """Log the accesses counted since the last call, in one record; how many items were touched."""

@@ -73,6 +73,7 @@ def generate_batch(
     sessions: Sequence[str] | None = None,
     policy: Policy | None = None,
     query_tokens: int = 16,
+    queries: Sequence[Sequence[int]] | None = None,
     refresh: int = 0,
     sampler: Sampler | None = None,
     generators: Sequence[torch.Generator | None] | None = None,
@@ -93,6 +94,7 @@ def generate_batch(
         sessions: whose memories each prompt may recall.
         policy: which memories count; all by default.
         query_tokens: length of a search's query.
+        queries: token ids that the first search asks with, one list for each prompt, instead of its end.
         refresh: new tokens between two searches; 0 searches once.
         sampler: how a token is chosen; the most likely one by default.
         generators: source of randomness of each prompt, on the CPU.
@@ -115,8 +117,8 @@ def generate_batch(
     sessions = [""] * len(texts) if sessions is None else sessions
     limit = positions(model)
 
-    def searched(keys: Sequence[int]) -> MemoryRows | None:
-        asked = [texts[key][-query_tokens:] for key in keys]
+    def searched(keys: Sequence[int], asked: Sequence[Sequence[int]] | None = None) -> MemoryRows | None:
+        asked = asked or [texts[key][-query_tokens:] for key in keys]
         theirs = [sessions[key] for key in keys]
         found = recalled(model, memory, asked, theirs, policy=policy, count=count_accesses)
         if found is None:
@@ -127,7 +129,7 @@ def generate_batch(
         return found[1]
 
     def pieces() -> Iterator[Piece]:
-        running = begin(model, texts, rows=searched(range(len(texts))))
+        running = begin(model, texts, rows=searched(range(len(texts)), queries))
         for count in range(1, max_new_tokens + 1):
             if count > 1:
                 if refresh and (count - 1) % refresh == 0:

@@ -85,7 +85,7 @@ def sentences(tokenizer: Any, ids: Sequence[int], *, longest: int) -> list[tuple
             continue
         first = asked if asked is not None and end - asked <= longest else start
         asked = None
-        words = any(mark.isalnum() for mark in str(tokenizer.decode(list(ids[first:end]))))
+        words = any(mark.isalnum() for mark in str(tokenizer.decode(list(ids[start:end]))))
         if words and end - first > 1:
             found.append((first, end))
     return found

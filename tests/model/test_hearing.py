@@ -31,6 +31,7 @@ def encoded(text: str) -> list[int]:
         (" What is Anna? What is Ben? blue.", [" What is Ben? blue."]),
         (" What is Anna?", []),
         (" .", []),
+        (" What is Anna?\n", []),
         ("", []),
     ],
 )
