@@ -24,7 +24,7 @@ def match(view: View, where: Filter, as_of: AsOf | None, collections: Collection
     rows = _candidates(view, where, as_of)
     for name in (*CLOSED, *HALF_OPEN):
         if (span := getattr(where, name)) is not None and len(rows):
-            rows = rows[in_span(cols[name][rows], span, closed=name in CLOSED)]
+            rows = _within(rows, cols[name][: view.n], span, closed=name in CLOSED)
     for name, wanted in (("type", where.type), ("collection", where.collection)):
         if wanted is not None and len(rows):
             known = {kind: code for code, kind in enumerate(ITEM_TYPES)}
@@ -43,6 +43,13 @@ def match(view: View, where: Filter, as_of: AsOf | None, collections: Collection
         part = where.content
         rows = rows[np.array([part in view.source.text_at(row)[0] for row in rows.tolist()], bool)]
     return rows
+
+
+def _within(rows: Rows, column: Array, span: tuple[float, float], *, closed: bool) -> Rows:
+    """The rows whose value lies in a span; a whole column is compared where it lies."""
+    if len(rows) == len(column) and bool((rows[1:] > rows[:-1]).all()):
+        return np.flatnonzero(in_span(column, span, closed=closed))
+    return rows[in_span(column[rows], span, closed=closed)]
 
 
 def in_span(values: Array, span: tuple[float, float], *, closed: bool) -> Mask:

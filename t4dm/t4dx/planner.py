@@ -26,8 +26,8 @@ from t4dm.t4dx.filters import Filter
 from t4dm.t4dx.ladders import ladder_of
 from t4dm.t4dx.matching import match
 from t4dm.t4dx.metrics import Query
-from t4dm.t4dx.proposals import by_codes, by_graph
-from t4dm.t4dx.scoring import Best, Column, Part, Ranked, column_of, part_of, score
+from t4dm.t4dx.proposals import FEW, by_codes, by_graph
+from t4dm.t4dx.scoring import LIFE, Best, Column, Part, Ranked, column_of, part_of, score, score_few
 from t4dm.t4dx.state import Version
 from t4dm.t4dx.types import AsOf, Hit, Hits
 from t4dm.t4dx.zone_maps import pruned
@@ -150,7 +150,11 @@ def _look(sight: _Sight) -> dict[str, Any]:
         return _scan(sight, column, choice)
     walked = by_graph(inside, column, graph, sight.query, sight.asked, sight.best, ef=ef)
     line = {**_told(sight, choice), "scored": walked.scored, "ef": ef, "share": share}
-    if len(loose.rows):
+    if 0 < len(loose.rows) <= FEW:  # as a rule: a build leaves some without a way in
+        for place in sight.asked:
+            score_few(loose, sight.query, place, sight.best)
+        line["loose"] = "exact"
+    elif len(loose.rows):
         line["loose"] = _scan(sight._replace(part=loose), column)["path"]
     if walked.short:
         line["fallback"] = len(walked.short)
@@ -204,9 +208,22 @@ def _coded(sight: _Sight, column: Column) -> CodedColumn | None:
 
 def _divided(part: Part, graph: Graph) -> tuple[Part, Part]:
     """The rows that a graph can find, and those that it cannot."""
-    loose = part.places >= graph.rows
-    if len(graph.unreached):
-        loose |= np.isin(part.places, graph.unreached)
+    if not part.whole:
+        return _halves(part, graph)
+    # kept without the part itself, which would keep its view alive
+    name, also = f"divided {part.code}", weakref.ref(graph)
+    kept = part.view.memo(name, LIFE, lambda: [half[3:6] for half in _halves(part, graph)], also=also)
+    inside, loose = (
+        part._replace(rows=rows, places=places, inverse=inverse) for rows, places, inverse in kept
+    )
+    return inside, loose._replace(whole=False)
+
+
+def _halves(part: Part, graph: Graph) -> tuple[Part, Part]:
+    lonely = np.ones(max(graph.rows, int(part.places.max()) + 1), bool)
+    lonely[: graph.rows] = False
+    lonely[graph.unreached] = True
+    loose = lonely[part.places]
     if not loose.any():
         return part, part.take(np.zeros(0, np.int64))
     return part.take(np.flatnonzero(~loose)), part.take(np.flatnonzero(loose))

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from t4dm.t4dx.ann import Graph
+from t4dm.t4dx.ann import Bitmap, Graph
 from t4dm.t4dx.codes import CodedColumn, Probe
 from t4dm.t4dx.metrics import Query
-from t4dm.t4dx.scoring import Best, Column, Part, score, score_few
+from t4dm.t4dx.scoring import LIFE, Best, Column, Part, score, score_few
 
-_FEW: Final = 64  # rows that are fetched one by one
+FEW: Final = 64
+"""Rows up to which each is fetched by itself."""
 _FIRST: Final = 32  # rows scored first, to know what is worth a look
 
 
@@ -71,9 +73,7 @@ def by_graph(
     """Score what a graph proposes among the rows of a part that lie in it. The graph is not trusted: what it
     may not return is dropped, and a query that got too few is named, to be searched otherwise.
     """
-    mask = np.zeros(graph.rows, bool)
-    mask[part.places] = True
-    allowed = None if len(part.places) == graph.rows else np.packbits(mask, bitorder="little")
+    mask, allowed = _allowed(part, graph)
     wanted = max(_FIRST, 2 * best.k)
     got = graph.search(query.raw[asked], wanted, ef=max(ef, wanted), allowed=allowed)[1]
     enough, short, scored = min(wanted, len(part.places)), list[int](), 0
@@ -84,10 +84,28 @@ def by_graph(
             short.append(place)
             continue
         rows = column.rows[inside]
-        chosen = part._replace(rows=rows, places=inside, inverse=part.view.items["inv_norm"][rows])
-        if len(inside) <= _FEW:
+        inverse = part.view.items["inv_norm"][rows]
+        chosen = part._replace(rows=rows, places=inside, inverse=inverse, whole=False)
+        if len(inside) <= FEW:
             score_few(chosen, query, place, best)
         else:
             score(chosen, query, [place], best)
         scored += len(inside)
     return Walked(scored, short)
+
+
+def _allowed(part: Part, graph: Graph) -> tuple[NDArray[np.bool_], Bitmap | None]:
+    """The places of a part that lies in a graph, and their bitmap; none where it reaches no others."""
+
+    def make() -> tuple[Any, ...]:
+        mask = np.zeros(graph.rows, bool)
+        mask[part.places] = True
+        every = len(part.places) + len(graph.unreached) == graph.rows
+        return part.places, mask, None if every else np.packbits(mask, bitorder="little")
+
+    if part.whole:
+        kept = part.view.memo(f"allowed {part.code}", LIFE, make, also=weakref.ref(graph))
+        if kept[0] is part.places:
+            return kept[1], kept[2]
+    _, mask, bits = make()
+    return mask, bits

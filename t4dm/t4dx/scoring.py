@@ -21,13 +21,13 @@ from t4dm.t4dx.zone_maps import hull
 
 EVERY: Final = Filter()
 _SMALL: Final = 128  # rows below which the shortlist costs more than it saves
-_LIFE: Final = tuple(("items", name) for name in ("alive", "record_until", "vec_row", "collection"))
+LIFE: Final = tuple(("items", name) for name in ("alive", "record_until", "vec_row", "collection"))
 Ranked = tuple[float, str, int, int]  # -score, id, view, row
 
 
 class Part(NamedTuple):
     """The rows [n] of one view that pass a filter and have a vector in one collection; where the vectors lie
-    [n], and one over their lengths [n].
+    [n], and one over their lengths [n]; whether these are all of the present: what is made of them is kept.
     """
 
     view: View
@@ -36,6 +36,7 @@ class Part(NamedTuple):
     rows: Rows
     places: Rows
     inverse: Floats
+    whole: bool = False
 
     @property
     def block(self) -> Float32s:
@@ -49,7 +50,8 @@ class Part(NamedTuple):
 
     def take(self, chosen: NDArray[np.int64]) -> Part:
         """Some of the rows."""
-        return self._replace(rows=self.rows[chosen], places=self.places[chosen], inverse=self.inverse[chosen])
+        rows, places, inverse = self.rows[chosen], self.places[chosen], self.inverse[chosen]
+        return self._replace(rows=rows, places=places, inverse=inverse, whole=False)
 
 
 class Column(NamedTuple):
@@ -65,9 +67,9 @@ def part_of(
     """What passes; kept where all of the present is asked for."""
     if where == EVERY and (as_of is None or _is_the_present(view, as_of)):
         kept: tuple[Rows, Rows, Floats] = view.memo(
-            f"vectors {code}", _LIFE, lambda: _chosen(view, code, view.visible_items(None))
+            f"vectors {code}", LIFE, lambda: _chosen(view, code, view.visible_items(None))
         )
-        return Part(view, number, code, *kept)
+        return Part(view, number, code, *kept, whole=True)
     return Part(view, number, code, *_chosen(view, code, match(view, where, as_of, collections)))
 
 
