@@ -52,7 +52,7 @@ docs: .venv/.stamp
 	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	@grep -hE '^[a-z]' $^ | while read -r package; do \
 		case "$$package" in torch==*) index="$(TORCH_INDEX)";; *) index=;; esac; \
-		.venv-bench/bin/python -m pip install --quiet --only-binary :all: --no-binary norse $$index \
+		.venv-bench/bin/python -m pip install --quiet --only-binary :all: --no-binary norse,hnswlib $$index \
 			$(addprefix -c ,$^) "$$package" \
 			|| echo "$$package could not be installed: its rows will be missing"; done
 	@touch $@
