@@ -27,9 +27,8 @@ def a_walk_may_return_what_was_deleted_or_filtered_out(bench: Bench) -> None:
     def make(original: Any) -> Any:
         def by_graph(part: Any, column: Any, graph: Any, *rest: Any, **more: Any) -> Any:
             rows = column.rows[: graph.rows]
-            every = part._replace(
-                rows=rows, places=np.arange(graph.rows), inverse=part.view.items["inv_norm"][rows]
-            )
+            inverse = part.view.items["inv_norm"][rows]
+            every = part._replace(rows=rows, places=np.arange(graph.rows), inverse=inverse, whole=False)
             return original(every, column, graph, *rest, **more)
 
         return by_graph
@@ -117,4 +116,4 @@ def a_code_is_that_of_the_row_before(bench: Bench) -> None:
 
 @mutant(ALL)
 def rows_are_remembered_after_their_deletion(bench: Bench) -> None:
-    bench.wrap(scoring, "_LIFE", lambda original: ())
+    bench.wrap(scoring, "LIFE", lambda original: ())
