@@ -13,7 +13,8 @@ from urllib.error import HTTPError
 from urllib.request import urlopen
 
 import torch
-from huggingface_hub import constants
+from huggingface_hub import constants, snapshot_download
+from huggingface_hub.errors import HFValidationError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -36,6 +37,8 @@ from t4dm.errors import (
 TINY = Path(__file__).parent / "tiny"
 DECODERS = ("qwen2", "qwen3", "llama", "mistral")
 """Model types whose layers the tap was proved on; Qwen2.5 is of type qwen2."""
+FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
+"""What is fetched of a hub repository: configs, tokenizer, weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,44 +127,53 @@ def load_backbone(
         check_room(config, name=name, quantize=quantize, dtype=dtype, device=device, free=free)
 
     try:
-        tokenizer, model = _read(source, revision, options, admit)
-    except OSError as error:
+        tokenizer, model, commit = _read(source, revision, options, admit)
+    except (OSError, HFValidationError) as error:
         raise BackboneUnavailableError(name, revision) from error
     freeze(model)
     keep_layout(model)
     if checkpointing:
         _checkpoint_activations(model)
-    return Backbone(model.eval(), tokenizer, name, revision)
+    return Backbone(model.eval(), tokenizer, name, commit)
 
 
 def _read(
     source: str, revision: str | None, options: dict[str, Any], admit: Callable[[Any], None]
-) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, str | None]:
     """From this machine where it is here whole; else from the hub, if that answers at all.
 
-    The hub's own client asks for a minute, and in 40 lines, before it believes that there is no network.
+    The hub's own client asks for a minute, and in 40 lines, before it believes that there is no network; so
+    what is here is read as a folder, about which nobody is asked. The last value is the commit, also where
+    the revision was a branch or none.
     """
-    here = {"revision": revision, "local_files_only": True}
+    if Path(source).is_dir():
+        return (*_from_folder(source, options, admit), revision)
     try:
-        return _tokenizer_and_model(source, here, options, admit)
+        folder = snapshot_download(source, revision=revision, local_files_only=True)
+        return (*_from_folder(folder, options, admit), Path(folder).name)
     except OSError:
-        if Path(source).is_dir() or constants.HF_HUB_OFFLINE:
+        if constants.HF_HUB_OFFLINE:
             raise
     with contextlib.suppress(HTTPError), urlopen(constants.ENDPOINT, timeout=10):  # any answer will do
         pass
-    return _tokenizer_and_model(source, {"revision": revision}, options, admit)
+    admit(_config(source, revision))  # before gigabytes are fetched
+    folder = snapshot_download(source, revision=revision, allow_patterns=FILES)
+    return (*_from_folder(folder, options, admit), Path(folder).name)
 
 
-def _tokenizer_and_model(
-    source: str, place: dict[str, Any], options: dict[str, Any], admit: Callable[[Any], None]
+def _from_folder(
+    folder: str, options: dict[str, Any], admit: Callable[[Any], None]
 ) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
+    admit(_config(folder, None))
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    return tokenizer, AutoModelForCausalLM.from_pretrained(folder, **options)
+
+
+def _config(source: str, revision: str | None) -> Any:
     try:
-        config = AutoConfig.from_pretrained(source, **place)
+        return AutoConfig.from_pretrained(source, revision=revision)
     except ValueError as error:  # a type that this transformers does not know
         raise UnsupportedBackboneError(source, "model of a type unknown here", DECODERS) from error
-    admit(config)
-    tokenizer = AutoTokenizer.from_pretrained(source, **place)
-    return tokenizer, AutoModelForCausalLM.from_pretrained(source, **place, **options)
 
 
 def _check_decoder(name: str, model_type: str) -> None:

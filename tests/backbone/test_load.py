@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 import socket
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -35,18 +38,66 @@ def test_a_hub_model_without_network_is_one_line_with_the_fix() -> None:
     assert "060db6499f32" in str(caught.value)
 
 
-def test_without_network_the_hub_is_asked_once_and_says_nothing(
-    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
-) -> None:
-    with socket.socket() as nobody:  # a port that is bound and does not listen refuses at once
+@pytest.fixture
+def no_network(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A hub that refuses at once, and a user who has not said so."""
+    with socket.socket() as nobody:  # a port that is bound and does not listen
         nobody.bind(("127.0.0.1", 0))
         monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         monkeypatch.setattr(
             "huggingface_hub.constants.ENDPOINT", f"http://127.0.0.1:{nobody.getsockname()[1]}"
         )
-        with pytest.raises(BackboneUnavailableError):
-            load_backbone("Qwen/Qwen2.5-0.5B", revision="060db6499f32faf8b98477b0a26969ef7d8b9987")
+        yield
+
+
+@pytest.mark.usefixtures("no_network")
+def test_without_network_the_hub_is_asked_once_and_says_nothing(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(BackboneUnavailableError):
+        load_backbone("Qwen/Qwen2.5-0.5B", revision="060db6499f32faf8b98477b0a26969ef7d8b9987")
     assert capfd.readouterr() == ("", "")
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+@pytest.mark.usefixtures("no_network")
+@pytest.mark.parametrize("revision", [None, "main", COMMIT])
+def test_a_cached_hub_model_loads_without_network_and_knows_its_commit(
+    revision: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    cache = tmp_path / "models--owner--name"
+    shutil.copytree(TINY, cache / "snapshots" / COMMIT)
+    (cache / "refs").mkdir()
+    (cache / "refs" / "main").write_text(COMMIT)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    backbone = load_backbone("owner/name", revision=revision)
+    assert (backbone.name, backbone.revision) == ("owner/name", COMMIT)
+    assert capfd.readouterr() == ("", "")  # nobody was asked
+
+
+def test_another_revision_than_the_cached_one_is_not_taken_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(TINY, tmp_path / "models--owner--name" / "snapshots" / COMMIT)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(
+        BackboneUnavailableError, match=r"owner/name at revision f{40} is not on this machine"
+    ):
+        load_backbone("owner/name", revision="f" * 40)
+
+
+@pytest.mark.parametrize("name", ["./no/such/folder", "no such name", "a/b/c"])
+def test_a_name_that_is_nowhere_is_one_line(name: str) -> None:
+    with pytest.raises(BackboneUnavailableError) as caught:
+        load_backbone(name)
+    assert str(caught.value).startswith(f"the backbone {name} is not on this machine")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_folder_without_weights_is_one_line(tmp_path: Path) -> None:
+    shutil.copytree(TINY, tmp_path / "half", ignore=shutil.ignore_patterns("*.safetensors"))
+    with pytest.raises(BackboneUnavailableError, match="half is not on this machine and cannot be fetched"):
+        load_backbone(str(tmp_path / "half"))
 
 
 @pytest.mark.parametrize("layer", [0, 4, -1])

@@ -101,3 +101,14 @@ def test_what_the_config_tells_is_what_the_model_takes(dtype: Any, quantize: Any
     config = load_backbone("tiny").model.config
     told = weight_bytes(config, quantize=quantize, dtype=dtype)
     assert told.total == sum(stored(backbone.model))
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_the_weights_take_what_was_told_and_gradients_reach_the_loras() -> None:
+    backbone = add_lora(load_backbone("tiny", quantize="nf4", dtype="bfloat16", device="cuda"), rank=4)
+    told = weight_bytes(load_backbone("tiny").model.config, quantize="nf4", dtype="bfloat16")
+    lora = sum(p.numel() * p.element_size() for p in backbone.model.parameters() if p.requires_grad)
+    assert sum(stored(backbone.model)) == told.total + lora
+    backbone.model.train()(input_ids=IDS.cuda()).logits.square().mean().backward()
+    grads = [p.grad for name, p in backbone.model.named_parameters() if "lora_B" in name]
+    assert all(g is not None and float(g.abs().sum()) > 0 for g in grads)
