@@ -35,9 +35,10 @@ class Sides(NamedTuple):
 def make(name: str, n: int, dim: int, *, cache: Path) -> Data:
     """The set `easy`, `harder`, `minilm`, or one like "10000x128": easy, of that size."""
     if name == "minilm":
-        # what needs it is not used, and the builds that come with other benches may not fit this torch
-        for package in ("torchvision", "torchaudio"):
-            sys.modules.setdefault(package, None)  # type: ignore[arg-type]
+        if not (cache / "minilm" / "asked.npy").exists():
+            # not used, and the builds that come with other benches may not fit this torch
+            for package in ("torchvision", "torchaudio"):
+                sys.modules.setdefault(package, None)  # type: ignore[arg-type]
         held = sentences(SHARED, cache / "minilm", queries=QUERIES)
         return _data(len(held.vectors), np.concatenate([held.vectors, held.queries]))
     if name not in ("easy", "harder"):
