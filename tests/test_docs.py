@@ -21,6 +21,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 COMMAND = re.compile(r"^\s*(?:\$ )?((?:t4dm|make) [^#\n]*)", re.M)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.M | re.S)
+STUDIES = (["study", "block"], ["study", "retrieval"], ["study", "rank_search"])
 PLACEHOLDER = re.compile(r"RUN|ITEM|<|\.\.\.")
 
 
@@ -83,7 +84,7 @@ def test_a_command_that_is_shown_works(where: str, command: str) -> None:
     if first == "make":
         targets = re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.M)
         assert rest[0] in targets
-    elif rest[0] in APPS and rest[:2] not in (["study", "block"], ["study", "retrieval"]):
+    elif rest[0] in APPS and rest[:2] not in STUDIES:
         cfg = compose(rest[0], [*overrides_of(rest[1:])])
         filled = {"run": "RUN", "runs": "RUN", "prompt": "p"}
         for key in filled.keys() & cfg.keys():
@@ -125,6 +126,13 @@ def test_every_python_example_of_a_page_runs(page: str, least: int) -> None:
     assert len(blocks) >= least
     for text in blocks:
         exec(compile(text, page, "exec"), names)
+
+
+def test_the_example_of_the_recorder_runs(capsys: pytest.CaptureFixture[str]) -> None:
+    blocks = [text for kind, text in examples(ROOT / "docs/talking.md") if kind == "python"]
+    assert len(blocks) == 1
+    exec(compile(blocks[0], "docs/talking.md", "exec"), {})
+    assert "torch.Size([1, " in capsys.readouterr().out
 
 
 def test_the_modules_that_the_page_of_the_stack_names_are_there() -> None:
