@@ -107,6 +107,7 @@ def chat(
         str, typer.Option(help="copy (of the checkpoint's), run (the run's own), or a store's folder")
     ] = "copy",
     write: Annotated[bool, typer.Option(help="offer what is read and said to the write gate")] = True,
+    said: Annotated[bool, typer.Option(help="offer the model's own words too")] = True,
     context: Annotated[
         int | None,
         typer.Option(help="tokens of earlier turns shown again; 0 where left out and no chat template"),
@@ -139,6 +140,7 @@ def chat(
         session=session,
         store=store,
         write=write,
+        said=said,
         context=context,
         max_new_tokens=max_new_tokens,
         stop=stop or (),

@@ -22,7 +22,7 @@ from t4dm.errors import FolderExistsError, T4DMError
 from t4dm.memory.memory import Memory, Recall
 from t4dm.model import MemoryLM
 from t4dm.model.conversation import Conversation
-from t4dm.model.generate import generate_batch, positions, recalled
+from t4dm.model.generate import generate_batch, positions, recall_rows
 from t4dm.model.hearing import remember
 from t4dm.model.hits import hits
 from t4dm.model.sampling import Sampler
@@ -49,6 +49,7 @@ def chat(
     session: str = "chat",
     store: str = "copy",
     write: bool = True,
+    said: bool = True,
     context: int | None = None,
     max_new_tokens: int = 64,
     stop: Iterable[str] = (),
@@ -65,6 +66,7 @@ def chat(
         session: whose memories are recalled and written.
         store: `"copy"` of the checkpoint's, `"run"` for the run's own, or a store's folder.
         write: offer what was read and said to the write gate.
+        said: offer the model's own words too.
         context: tokens of earlier turns that the model sees again; without a chat template 0 by default, so
             that the memory alone remembers.
         max_new_tokens: of an answer.
@@ -84,10 +86,17 @@ def chat(
         raise FolderExistsError(str(folder))
     trained, rngs, clock = finished.load(run, changes={}), streams(seed), EventClock()
     model = trained.parts.model
-    settings = {"run": str(run), "session": session, "store": store, "write": write, "seed": seed}
+    settings = {"run": str(run), "session": session, "store": store, "write": write, "said": said}
     with (
         run_store(trained, run=run, which=store, copy_to=folder / "store", clock=clock) as opened,
-        RunRecord.open(folder, config=settings, seed=seed, app="chat", experiment="chat", parent=str(run)),
+        RunRecord.open(
+            folder,
+            config={**settings, "seed": seed},
+            seed=seed,
+            app="chat",
+            experiment="chat",
+            parent=str(run),
+        ),
         (folder / "transcript.jsonl").open("w", encoding="utf-8") as transcript,
     ):
         talk = Chat(
@@ -95,6 +104,7 @@ def chat(
             port(opened, clock=clock, rng=rngs.memory),
             trained.parts.writer if write else None,
             session=session,
+            said=said,
             conversation=Conversation(
                 model.backbone.tokenizer, context=_context(model) if context is None else context
             ),
@@ -127,6 +137,7 @@ class Chat:
         writer: MemoryWriter | None,
         *,
         session: str,
+        said: bool,
         conversation: Conversation,
         max_new_tokens: int,
         stop: tuple[str, ...],
@@ -137,11 +148,12 @@ class Chat:
         say: Callable[[str], None],
     ) -> None:
         self._model, self._memory, self._writer, self._session = model, memory, writer, session
+        self._said = said
         self._conversation, self._most, self._stop = conversation, max_new_tokens, stop or conversation.stop
         self._sampler, self._generator, self._clock, self._say = sampler, generator, clock, say
         self._now, self._start, self._latest = now, now(), clock()
-        self._last: tuple[list[int], list[int]] | None = None
-        """Query and prompt of the last answer."""
+        self._last: tuple[list[int], list[int], Recall | None] | None = None
+        """Query and prompt of the last answer, and what was recalled for it."""
 
     def take(self, line: str) -> dict[str, Any] | None:
         """A command, or a line to answer; what a transcript keeps of the turn. A mistake is one line."""
@@ -172,17 +184,17 @@ class Chat:
     def _turn(self, line: str) -> dict[str, Any]:
         self._clock.advance(self._latest + 1.0 + self._now() - self._start)
         asked = self._conversation.line_ids(line)
-        self._last = (asked[-LONGEST_QUERY:], self._conversation.prompt(line))
+        query, prompt = asked[-LONGEST_QUERY:], self._conversation.prompt(line)
         recalls: list[Recall] = []
         answer, ids, stopped = "", [], False
         with Shutdown(signals=(signal.SIGINT,)) as interrupt:
             pieces = generate_batch(
                 self._model,
-                [self._last[1]],
+                [prompt],
                 max_new_tokens=self._most,
                 memory=self._memory,
                 sessions=[self._session],
-                queries=[self._last[0]],
+                queries=[query],
                 sampler=self._sampler,
                 generators=[self._generator],
                 stop=self._stop,
@@ -196,7 +208,8 @@ class Chat:
                     stopped = True
                     break
             self._say(f"{' [stopped]' if stopped else ''}\n")
-            offered = self._write([*asked, *ids], recalls)
+            self._last = (query, prompt, recalls[0] if recalls else None)
+            offered = self._write([*asked, *(ids if self._said else [])], recalls)
         self._conversation.add(line, answer, ids)
         return {
             "line": line,
@@ -262,12 +275,11 @@ class Chat:
         if self._last is None or self._model.stack is None:
             self._say("nothing was answered yet\n" if self._last is None else "this model has no stack\n")
             return
-        query, prompt = self._last
-        found = recalled(self._model, self._memory, [query], [self._session], count=False)
-        if found is None or not bool(found[0].mask.any()):
+        query, prompt, recall = self._last
+        if recall is None or not bool(recall.mask.any()):
             self._say("  nothing was recalled\n")
             return
-        for line in why_lines(self._model, prompt, *found):
+        for line in why_lines(self._model, prompt, recall, recall_rows(self._model, recall, [query])):
             self._say(f"  {line}\n")
 
     def _unknown(self, _: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from t4dm.errors import NoPromptError, PromptTooLongError, SettingError
 from t4dm.memory.memory import Memory, Recall
@@ -167,15 +168,27 @@ def recalled(
     """
     if memory is None or model.stack is None:
         return None
+    ids, reads = _at_the_end(model, queries, sessions)
+    found = model.recall(ids, reads, memory, policy or AnyPolicy(), count=count)
+    return None if found is None else (found, recall_rows(model, found, queries))
+
+
+@torch.no_grad()
+def recall_rows(model: MemoryLM, recall: Recall, queries: Sequence[Sequence[int]]) -> MemoryRows:
+    """What `queries` brought back, as rows that the next token may read, `visible` `[B, 1, M]`."""
+    ids, reads = _at_the_end(model, queries, [""] * len(queries))
+    rows = model.rows(recall, reads, ids)
+    return MemoryRows(rows.states, rows.visible[:, -1:])
+
+
+def _at_the_end(
+    model: MemoryLM, queries: Sequence[Sequence[int]], sessions: Sequence[str]
+) -> tuple[Tensor, Reads]:
+    """Queries flush right, each read at its own last token."""
     ids, mask = padded_left(queries, device=model.backbone.device)
     length = ids.shape[1]
     start = length - mask.sum(-1, keepdim=True)
-    reads = Reads(start, torch.full_like(start, length), list(sessions))
-    found = model.recall(ids, reads, memory, policy or AnyPolicy(), count=count)
-    if found is None:
-        return None
-    rows = model.rows(found, reads, ids)
-    return found, MemoryRows(rows.states, rows.visible[:, -1:])
+    return ids, Reads(start, torch.full_like(start, length), list(sessions))
 
 
 def prompt_ids(model: MemoryLM, prompt: str | Sequence[int]) -> list[int]:

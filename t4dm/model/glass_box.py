@@ -55,6 +55,7 @@ class GlassBox:
     ) -> None:
         self.byte_budget, self.streams, self.rows = byte_budget, streams, rows
         self.spikes = SpikeRecorder(byte_budget=byte_budget, inner=inner, rows=rows)
+        """Of the stack; it may take what the rest has left."""
         self.operations: list[dict[str, Any]] = []
         self._values: dict[str, list[Tensor]] = {}
         self._own_bytes = 0
@@ -89,11 +90,6 @@ class GlassBox:
     def windows(self, name: str) -> list[Tensor]:
         """The windows one by one: reads of different searches have different widths."""
         return list(self._values[name])
-
-    def share_budget(self) -> SpikeRecorder:
-        """The recorder of the stack, allowed what the others have left."""
-        self.spikes.byte_budget = self.byte_budget - self._own_bytes
-        return self.spikes
 
     def asking(self, texts: Sequence[str]) -> None:
         """The texts that the next search's queries are made of."""
@@ -135,6 +131,7 @@ class GlassBox:
         if name in self._own_dropped:
             return False
         self._own_bytes += size
+        self.spikes.byte_budget = self.byte_budget - self._own_bytes
         return True
 
 
@@ -252,7 +249,7 @@ class _Watch:
 
     def _into_stack(self, _stack: nn.Module, args: Any, kwargs: dict[str, Any]) -> Any:
         self._local = bool(kwargs.get("local", False))
-        return (args, {**kwargs, "recorder": self._box.share_budget()}) if self._kept() else None
+        return (args, {**kwargs, "recorder": self._box.spikes}) if self._kept() else None
 
     def _out_of_stack(self, _stack: nn.Module, _args: Any, out: Any) -> None:
         if self._kept():

@@ -8,6 +8,7 @@ from pathlib import Path
 from t4dm.viz.page import filled, write_whole
 from t4dm.viz.panel import Panel, Table
 from t4dm.viz.panels import trace as panels
+from t4dm.viz.raster import legible
 from t4dm.viz.run_folder import mapping
 from t4dm.viz.text import size
 from t4dm.viz.trace_folder import TraceFolder, read_trace
@@ -79,7 +80,7 @@ def _origin(trace: TraceFolder) -> Panel:
 
 
 def _words(trace: TraceFolder) -> list[str]:
-    return [panels.printable_text(word) for word in trace.run.get("command") or []]
+    return [legible(str(word)) for word in trace.run.get("command") or []]
 
 
 def _cut(text: str) -> str:

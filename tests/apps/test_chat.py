@@ -89,6 +89,8 @@ def test_without_write_nothing_is_kept(finished_run: RunResult, tmp_path: Path) 
     row = talk(finished_run, tmp_path / "one", FACT, write=False)[0]
     assert row["offered"] == []
     assert stored(tmp_path / "one") == []
+    row = talk(finished_run, tmp_path / "two", FACT, said=False)[0]
+    assert [each["text"] for each in row["offered"]] == [FACT]
 
 
 def test_the_commands(finished_run: RunResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -105,6 +107,8 @@ def test_the_commands(finished_run: RunResult, tmp_path: Path, capsys: pytest.Ca
     name = rows[0]["offered"][0]["id"]
     assert f"  {name[:8]}  1 min ago, kappa 0.00: {FACT}\n" in said
     assert "head 0 reads '" in said
+    why = said[said.index("head 0 reads") :].splitlines()[0]
+    assert any(f" in {hit['id'][:8]}: {hit['text']}" in why for hit in rows[1]["recalled"])
     assert said.count("score") >= 2
 
 
