@@ -215,15 +215,18 @@ def test_backends_first_spikes_and_silent_projections_come_from_the_config() -> 
 
 RUNS = {
     "another neuron, another store": [
+        "model/lora=all_15m",
         *("ablation=no_spikes", "storage=ram", "sleep=nrem_only", "logger=tensorboard", "debug=profile"),
         *("exam=none", "trainer.limit_train_batches=2", "trainer.limit_val_batches=1"),
         "callbacks=early_stopping",
     ],
     "pairs, no memory": [
+        "model/lora=qv_2m",
         *("data=mqar", "ablation=no_memory", "logger=wandb", "debug=overfit", "trainer.max_epochs=2"),
         *("exam=none", "+data.rounds=1"),
     ],
     "local rules on a mixture": [
+        "model/lora=qv_7m",
         *("data=mixture", "data.text.files=['{text}']", "+data.text.batch_size=2", "+data.recall.lanes=2"),
         *("phase=three_factor", "ablation=no_sleep", "exam=none", "model/stack=modulated"),
         *("+phase.signal=stdp", "+phase.homeostasis=0.2"),
@@ -231,14 +234,20 @@ RUNS = {
         "+phase.bus.coupling=[[0,0,0,0],[0,0,0.5,0],[0,0,0,0],[0,0,0,0]]",
     ],
     "text alone, with rhythms": [
+        "model/lora=qv_15m",
         *("data=text", "data.files=['{text}']", "+data.batch_size=2", "exam=none", "model/stack=rhythmic"),
     ],
     "LoRA alone, a long exam cut short": [
         *("experiment=first_night_full", "ablation=no_stack", "data.lanes=2", "exam.arms=[frozen,lora]"),
     ],
     "a job of a rank search": [
+        "model/lora=attention_15m",
         *("experiment=rank_search", "data.text.files=['{text}']", "+data.text.batch_size=2"),
         "data.recall.lanes=2",
+    ],
+    "text and recall": [
+        *("experiment=text_and_recall", "data.text.files=['{text}']", "+data.text.batch_size=2"),
+        *("data.recall.lanes=2", "data.recall.rounds=1", "exam.arms=[memory]"),
     ],
     "the first night": ["experiment=first_night", "exam.arms=[memory]", "data.lanes=2"],
 }
@@ -272,7 +281,7 @@ def test_it_runs(name: str, tmp_path: Path, tiny: list[str]) -> None:
     chosen = [override.format(text=text) if "{text}" in override else override for override in RUNS[name]]
     keys = {override.lstrip("+").partition("=")[0] for override in chosen}
     base = [override for override in tiny if override.lstrip("+").partition("=")[0] not in keys]
-    if {"data=text", "data=mixture", "experiment=rank_search"} & set(chosen):
+    if {"data=text", "data=mixture", "experiment=rank_search", "experiment=text_and_recall"} & set(chosen):
         base.remove("+data.lanes=2")
     if {"ablation=no_memory", "ablation=no_sleep", "ablation=no_stack"} & set(chosen):
         base.remove("sleep.pressure.items_per_night=4")

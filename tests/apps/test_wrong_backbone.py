@@ -9,6 +9,7 @@ import pytest
 from transformers import GPT2Config, Qwen2Config
 
 Command = Callable[..., tuple[int, str, str]]
+pytestmark = pytest.mark.filterwarnings("ignore:.*found in sys.modules:RuntimeWarning")
 
 
 @pytest.mark.parametrize(

@@ -293,7 +293,7 @@ def test_the_picture_has_one_line_and_one_exponent_per_curve(bench: ModuleType, 
     assert drawn.count("time ~ T^1.020 ± 0.030") == len(plots.STYLES)
 
 
-def test_one_command_runs_the_groups_of_both_wings(
+def test_one_command_runs_the_groups_of_all_wings(
     bench: ModuleType, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from experiments.bench import __main__ as command
@@ -307,13 +307,13 @@ def test_one_command_runs_the_groups_of_both_wings(
     assert ran == [("storage", "get", 3), ("spiking", "lif,block", 3)]
     ran.clear()
     assert command.main(["--n", "500", "--sizes", "tiny"]) == 0
-    assert ran == [("storage", "", 5), ("spiking", "", 5)]
+    assert ran == [("storage", "", 5), ("spiking", "", 5), ("lm", "", 5)]
     ran.clear()
     assert command.main(["--only", "spiking"]) == 0
     assert ran == [("spiking", "", 5)]
     with pytest.raises(SystemExit):
         command.main(["--only", "liff"])
-    assert "no row group liff; choose from storage, spiking, load" in capsys.readouterr().err
+    assert "no row group liff; choose from storage, spiking, lm, load" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         command.main(["--only", "lif", "--n", "500"])
     assert "no option --n" in capsys.readouterr().err
