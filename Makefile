@@ -45,9 +45,7 @@ docs: .venv/.stamp
 	$(BIN)/mkdocs build --strict
 
 # The peers live in an environment of their own. One that cannot be installed costs its rows, not the run.
-# The peers live in an environment of their own. One that cannot be installed costs its rows, not the run.
-.venv-bench/.stamp: experiments/storage_bench/requirements.txt experiments/spiking_bench/requirements.txt \
-		experiments/lm_bench/requirements.txt
+.venv-bench/.stamp: experiments/storage_bench/requirements.txt experiments/spiking_bench/requirements.txt
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 to 3.13 found: install one, or run make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x .venv-bench/bin/python || $(PYTHON) -m venv .venv-bench
 	@grep -hE '^[a-z]' $^ | while read -r package; do \
@@ -58,7 +56,7 @@ docs: .venv/.stamp
 	@touch $@
 
 # All wings; make bench ARGS='--only storage', '--only spiking', '--only lm' or row groups by name for a part.
-bench: .venv-bench/.stamp
+bench: .venv/.stamp .venv-bench/.stamp
 	.venv-bench/bin/python -m experiments.bench $(if $(N),--n $(N)) $(if $(DIM),--dim $(DIM)) $(ARGS)
 
 TIER ?= pr

@@ -106,8 +106,8 @@ def chat(
     store: Annotated[
         str, typer.Option(help="copy (of the checkpoint's), run (the run's own), or a store's folder")
     ] = "copy",
-    write: Annotated[bool, typer.Option(help="offer what is read and said to the write gate")] = True,
-    said: Annotated[bool, typer.Option(help="offer the model's own words too")] = True,
+    write: Annotated[bool, typer.Option(help="offer what is read to the write gate")] = True,
+    said: Annotated[bool, typer.Option(help="offer the model's own words too")] = False,
     context: Annotated[
         int | None,
         typer.Option(help="tokens of earlier turns shown again; 0 where left out and no chat template"),

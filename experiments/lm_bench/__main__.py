@@ -98,13 +98,21 @@ def measured(group: str, device: str, options: argparse.Namespace) -> bool:
         return True
     begin = time.perf_counter()
     print(f"{group} {device} ...", end=" ", flush=True)
-    command = [sys.executable, "-W", "ignore", "-m", "experiments.lm_bench", "--child", f"{group} {device}"]
+    command = [python(), "-W", "ignore", "-m", "experiments.lm_bench", "--child", f"{group} {device}"]
     for option in (*_DEFAULTS, "work"):
         command += [f"--{option}", str(getattr(options, option))]
     environment = {**os.environ, **dict.fromkeys(_THREADS, str(options.threads)), **_QUIET}
     done = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
     print(f"{time.perf_counter() - begin:.0f} s", flush=True)
     return done
+
+
+def python() -> str:
+    """The project's own environment where there is one: nothing here has a peer, and the packages of other
+    tables' peers need not fit transformers.
+    """
+    own = ROOT / ".venv" / "bin" / "python"
+    return str(own) if own.exists() else sys.executable
 
 
 def child(group: str, device: str, options: argparse.Namespace) -> int:

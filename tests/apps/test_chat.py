@@ -89,8 +89,10 @@ def test_without_write_nothing_is_kept(finished_run: RunResult, tmp_path: Path) 
     row = talk(finished_run, tmp_path / "one", FACT, write=False)[0]
     assert row["offered"] == []
     assert stored(tmp_path / "one") == []
-    row = talk(finished_run, tmp_path / "two", FACT, said=False)[0]
+    row = talk(finished_run, tmp_path / "two", FACT)[0]
     assert [each["text"] for each in row["offered"]] == [FACT]
+    row = talk(finished_run, tmp_path / "three", FACT, said=True)[0]
+    assert len(row["offered"]) > 1
 
 
 def test_the_commands(finished_run: RunResult, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
