@@ -66,7 +66,7 @@ def chat(
         session: whose memories are recalled and written.
         store: `"copy"` of the checkpoint's, `"run"` for the run's own, or a store's folder.
         write: offer what was read and said to the write gate.
-        said: offer the model's own words too; a model that cannot keep to the truth fills its memory with them.
+        said: offer the model's own words too; a small model makes facts up, and remembers them.
         context: tokens of earlier turns that the model sees again; without a chat template 0 by default, so
             that the memory alone remembers.
         max_new_tokens: of an answer.
