@@ -78,7 +78,7 @@ class Mutant:
 
 MUTANTS: dict[str, Mutant] = {}
 CRASH = (("crash_states", 400), ("crash_states", 1500))
-GAMES = (("model_ops", 12), ("model_ops", 60))
+GAMES = (("model_ops", 12), ("model_ops", 60), ("model_ops", 200))
 
 
 def mutant(*killers: tuple[str, int | str]) -> Callable[[Patch], Patch]:
