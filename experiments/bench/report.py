@@ -15,17 +15,18 @@ Row = Mapping[str, Any]
 
 
 def store(rows: Sequence[Row], file: Path, *, mine: Callable[[Row], bool], first: bool) -> None:
-    """Put one wing's rows into the file and leave the other's as they are.
+    """Put one wing's rows into the file, where its old ones stood, and leave the others' as they are.
 
     Args:
         rows: all rows of the wing, which replace those for which `mine` is true.
         file: `{"rows": [...]}`, made when missing.
         mine: whether a stored row belongs to the wing.
-        first: whether they stand before the other wing's.
+        first: whether they stand before all others where there were none.
     """
     stored = json.loads(file.read_text())["rows"] if file.exists() else []
     others = [row for row in stored if not mine(row)]
-    both = [*rows, *others] if first else [*others, *rows]
+    old = next((place for place, row in enumerate(stored) if mine(row)), 0 if first else len(stored))
+    both = [*others[:old], *rows, *others[old:]]
     file.parent.mkdir(parents=True, exist_ok=True)
     file.write_text(json.dumps({"rows": both}, indent=1) + "\n")
 
