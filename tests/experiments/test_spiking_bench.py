@@ -267,7 +267,7 @@ def test_a_run_writes_its_rows_beside_the_other_wings(
     assert json.loads((docs / "benchmarks.json").read_text())["rows"] == rows
 
 
-def test_the_published_rows_of_the_other_tables_survive_byte_for_byte(bench: ModuleType, tmp_path: Path) -> None:
+def test_the_rows_of_the_other_tables_survive_byte_for_byte(bench: ModuleType, tmp_path: Path) -> None:
     from experiments.storage_bench.report import BENCHES
 
     before = (ROOT / "docs" / "benchmarks.json").read_text()
