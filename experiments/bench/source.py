@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import tomllib
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Final
 
@@ -17,3 +20,14 @@ def t4dm_version() -> str:
         ["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
     )
     return f"{number}+{found.stdout.strip()}" if found.returncode == 0 else str(number)
+
+
+def installed(packages: Sequence[str]) -> dict[str, str]:
+    """Versions of what may have been measured; what is absent is left out."""
+    found = {"python": platform.python_version(), "t4dm": t4dm_version()}
+    for package in packages:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

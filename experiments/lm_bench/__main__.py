@@ -9,19 +9,17 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import torch
 
-from experiments.bench import measure
-from experiments.bench.source import ROOT, t4dm_version
+from experiments.bench import measure, source
+from experiments.bench.source import ROOT
 from experiments.lm_bench import report
 
 GROUPS: Final = ("lm_step", "lm_decode", "lm_search")
@@ -146,13 +144,7 @@ def child(group: str, device: str, options: argparse.Namespace) -> int:
 
 def installed() -> dict[str, str]:
     """Versions of what was measured."""
-    found: dict[str, Any] = {"python": platform.python_version(), "t4dm": t4dm_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return source.installed(PACKAGES)
 
 
 def result_file(group: str, device: str, options: argparse.Namespace) -> Path:

@@ -9,19 +9,17 @@ import argparse
 import hashlib
 import json
 import os
-import platform
 import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import torch
 
-from experiments.bench import measure
-from experiments.bench.source import ROOT, t4dm_version
+from experiments.bench import measure, source
+from experiments.bench.source import ROOT
 from experiments.spiking_bench import neurons, report, scans, sizes, stacks, stages
 from experiments.spiking_bench.timing import Setting
 
@@ -187,13 +185,7 @@ def machine(device: str) -> str:
 
 def installed() -> dict[str, str]:
     """Versions of what may have been measured."""
-    found: dict[str, Any] = {"python": platform.python_version(), "t4dm": t4dm_version()}
-    for package in PACKAGES:
-        try:
-            found[package] = version(package)
-        except PackageNotFoundError:
-            continue
-    return found
+    return source.installed(PACKAGES)
 
 
 def repeat(options: argparse.Namespace, group: str) -> str:

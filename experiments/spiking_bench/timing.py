@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.profiler import ProfilerActivity, profile
 
 from experiments.bench import measure
+from experiments.bench.memory import peak_bytes as allocated
 
 FLIPS: Final = 1e-6  # share of spikes that may differ: where rounding meets the threshold
 AFTER_A_FLIP: Final = 64.0  # entries of a gradient that one such spike may move
@@ -173,20 +173,10 @@ def saved_bytes(system: System) -> float:
 
 
 def peak_bytes(system: System) -> float:
-    """The most bytes allocated at once by one call, by the allocator's own events."""
-    if system.above.is_cuda:
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        answer(system)
-        return float(torch.cuda.max_memory_allocated() - before)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as record:
-        answer(system)
-    events = [event for event in record.profiler.kineto_results.events() if event.name() == "[memory]"]
-    now = peak = 0
-    for event in sorted(events, key=lambda event: event.start_ns()):
-        now += event.nbytes()
-        peak = max(peak, now)
-    return float(peak)
+    """The most bytes allocated at once by one call, above what was there."""
+    device = system.above.device.type
+    before = torch.cuda.memory_allocated() if device == "cuda" else 0
+    return allocated(lambda: answer(system), device) - before
 
 
 def student(freedom: int) -> float:
