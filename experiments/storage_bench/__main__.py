@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from experiments.bench import measure
-from experiments.storage_bench import data, groups, indexed, live, report, searches, sets, shares
+from experiments.storage_bench import data, floors, groups, indexed, live, report, searches, sets, shares
 from experiments.storage_bench.systems import release
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -31,6 +31,7 @@ LIVE: Final = {
     "writers": live.writers,
     "stall": live.stall,
     "shares": shares.shares,
+    "floors": floors.floors,
 }
 SEARCH: Final = {
     "nearest": ("easy", searches.nearest),
@@ -276,22 +277,28 @@ def result_file(name: str, options: argparse.Namespace) -> Path:
 
 
 def key_of(name: str, options: argparse.Namespace) -> str:
-    """Changes with the sizes and with every source that the group runs; a peer's load does not run T4DX."""
+    """Changes with the sizes and with every source that the group runs."""
+    digest = hashlib.sha256(json.dumps([options.rounds, options.calls, options.budget]).encode())
+    for file in sources_of(name, options):
+        digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def sources_of(name: str, options: argparse.Namespace) -> list[Path]:
+    """The files whose code a group runs; a peer's load does not run T4DX."""
     here = Path(__file__).parent
     files = [here / "data.py", *([here / "sets.py"] if set_of(name) else [])]
     peer = folder_of(name, options) is not None and not name.rpartition(" ")[2].startswith("t4dx")
     if not peer:
         own = ("searches.py", "indexed.py") if set_of(name) else ("groups.py", "live.py")
+        limits = ("floors.py", "leanest.py") if name == "floors" else ()
         files += [
             ROOT / "experiments" / "bench" / "measure.py",
-            *(here / file for file in own),
+            *(here / file for file in (*own, *limits)),
             *sorted((here / "systems").glob("*.py")),
             *sorted((ROOT / "t4dm" / "t4dx").glob("*.py")),
         ]
-    digest = hashlib.sha256(json.dumps([options.rounds, options.calls, options.budget]).encode())
-    for file in files:
-        digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+    return files
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import gc
 import shutil
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -88,12 +88,8 @@ def point(name: str, setting: Setting) -> Result:
     """One kind of call, systems interleaved; at the end all systems must give the same answers."""
     stores, missing = copies(POINT[name], setting)
     try:
-        jobs = {label: _job(name, store, setting) for label, store in stores.items()}
-        for job in jobs.values():  # caches, prepared statements and lazy columns
-            job(-1)
-        gc.collect()
-        times = measure.interleave(jobs, rounds=setting.rounds)
-        _same_answers(name, stores, setting)
+        times = timed(name, stores, setting)
+        same_answers(name, stores, setting)
     finally:
         for store in stores.values():
             store.close()
@@ -103,6 +99,15 @@ def point(name: str, setting: Setting) -> Result:
         if name == "bulk_update":
             systems[label]["rate"] = _bulk(setting) / systems[label]["p50"] * 1e3
     return {"systems": systems, "missing": [entry._asdict() for entry in missing]}
+
+
+def timed(name: str, stores: Mapping[str, Any], setting: Setting) -> dict[str, list[list[float]]]:
+    """Milliseconds of one kind of call by system and round, after a first round that is not counted."""
+    jobs = {label: _job(name, store, setting) for label, store in stores.items()}
+    for job in jobs.values():  # caches, prepared statements and lazy columns
+        job(-1)
+    gc.collect()
+    return measure.interleave(jobs, rounds=setting.rounds)
 
 
 def copies(labels: Sequence[str], setting: Setting) -> tuple[dict[str, Any], list[Missing]]:
@@ -165,7 +170,7 @@ def _bulk(setting: Setting) -> int:
     return min(10_000, setting.data.n)
 
 
-def _same_answers(name: str, stores: dict[str, Any], setting: Setting) -> None:
+def same_answers(name: str, stores: Mapping[str, Any], setting: Setting) -> None:
     """Raise where two systems disagree on what the calls left behind. Slow ones made fewer of them, so what
     is compared is set anew first.
     """
@@ -183,7 +188,7 @@ def _same_answers(name: str, stores: dict[str, Any], setting: Setting) -> None:
             _same_items(name, label, store, setting, probe)
 
 
-def _same_weights(name: str, stores: dict[str, Any], data: Data, probe: Sequence[int]) -> None:
+def _same_weights(name: str, stores: Mapping[str, Any], data: Data, probe: Sequence[int]) -> None:
     for label, store in stores.items():
         for num in probe:
             target = int(data.targets[num][0])

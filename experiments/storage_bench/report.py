@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from experiments.bench.measure import ratio
 from experiments.bench.report import calibration, short, store, table, under_load, versions
+from experiments.storage_bench import floors_report
 from experiments.storage_bench.targets import TARGETS, Target, scaling
 
 Stored = Mapping[str, Any]
@@ -19,7 +20,7 @@ _STALL_MS: Final = 50.0
 def write(stored: Sequence[Stored], docs: Path) -> None:
     """Write all files of the report."""
     rows = rows_of(stored)
-    store(rows, docs / "benchmarks.json", mine=_mine, first=True)
+    store([*rows, *floors_report.rows_of(stored)], docs / "benchmarks.json", mine=_mine, first=True)
     (docs / "benchmarks.md").write_text(page(rows, stored))
     try:
         from experiments.storage_bench import plots
@@ -31,7 +32,7 @@ def write(stored: Sequence[Stored], docs: Path) -> None:
 
 
 def _mine(row: Mapping[str, Any]) -> bool:
-    return row["bench"] in BENCHES or row["bench"].startswith("scaling_")
+    return row["bench"] in BENCHES or row["bench"].startswith(("scaling_", floors_report.PREFIX))
 
 
 def targets_of(stored: Sequence[Stored]) -> list[Target]:
@@ -179,6 +180,7 @@ def page(rows: Sequence[Mapping[str, Any]], stored: Sequence[Stored]) -> str:
         ["operation", "system", "value", "p50 ms", "p99 ms", "recall", "rounds", "T4DX / it", "durability"],
         [_full(row) for row in rows],
     )
+    lines += floors_report.lines_of(stored)
     lines += _shares(stored)
     return "\n".join([*lines, "", *_notes(stored)]) + "\n"
 

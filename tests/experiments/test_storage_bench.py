@@ -170,7 +170,7 @@ def test_without_the_peer_nothing_is_claimed(bench: ModuleType) -> None:
 def test_every_wish_of_the_plan_has_a_group(bench: ModuleType) -> None:
     from experiments.storage_bench import __main__ as command
 
-    unjudged = {"shares", "search", "scaling"}  # a profile, a bundle, rows without a target
+    unjudged = {"shares", "floors", "search", "scaling"}  # a profile, limits, a bundle, rows without a target
     assert {target.group for target in bench.targets.TARGETS} == set(command.names()) - unjudged
 
 
