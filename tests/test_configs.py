@@ -250,6 +250,10 @@ RUNS = {
         *("experiment=text_and_recall", "data.text.files=['{text}']", "+data.text.batch_size=2"),
         *("data.recall.lanes=2", "data.recall.rounds=1", "exam.arms=[memory]"),
     ],
+    "gradients through a working memory": [
+        *("experiment=working_memory", "exam.arms=[memory]", "data.lanes=2"),
+        "++phase.reconstruction_weight=0.1",
+    ],
     "the first night": ["experiment=first_night", "exam.arms=[memory]", "data.lanes=2"],
 }
 DEFAULTS = {

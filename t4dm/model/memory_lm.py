@@ -19,8 +19,9 @@ from t4dm.memory.embedders import LexicalEmbedder
 from t4dm.memory.memory import Memory, Recall
 from t4dm.memory.policies import AnyPolicy, Policy
 from t4dm.model.losses import token_losses, weighted_mean
-from t4dm.model.projections import Entry, Exit
+from t4dm.model.projections import Entry, Exit, reconstruction_error
 from t4dm.model.reads import Reads, RecallRows, recall_rows, visibility
+from t4dm.model.working_memory import Held, Writes, earlier, hold, places, spans_of
 from t4dm.spiking.goodness import wrong_memories
 from t4dm.spiking.neuromodulators import Neuromod
 from t4dm.spiking.stack import CorticalStack
@@ -65,7 +66,9 @@ class MemoryLMOutput(NamedTuple):
     asked.
     """
     rows: MemoryRows | None
-    """The same as the stack read it."""
+    """The same as the stack read it, and behind it what the working memory held."""
+    reconstruction: Tensor | None = None
+    """What the projections lose of the stream, a share of its square, where asked for."""
 
 
 class MemoryLM(nn.Module):
@@ -78,6 +81,9 @@ class MemoryLM(nn.Module):
     a position about to predict looks for moments when something like it was about to come. Search keys are
     made of words (`LexicalEmbedder`), so they stay valid while the model learns.
 
+    What T4DX gives back are constants. With `working` items a read also recalls what rows of the same batch
+    told before it, in the same form but from the stream as it passed, with gradients (`working_memory`).
+
     Args:
         backbone: frozen, with or without LoRA.
         stack: the cortical blocks; None leaves the backbone alone (the arms `frozen` and `lora`).
@@ -85,6 +91,7 @@ class MemoryLM(nn.Module):
         embedder: makes search keys of token spans.
         recalled: k, items for each read.
         recall_tokens: tokens of an item that are read.
+        working: items of the working memory for each read; 0 goes without one.
     """
 
     def __init__(
@@ -96,18 +103,20 @@ class MemoryLM(nn.Module):
         embedder: LexicalEmbedder | None = None,
         recalled: int = 4,
         recall_tokens: int = 16,
+        working: int = 0,
     ) -> None:
         super().__init__()
         backbone.layer(insert_at)
         self._backbone = (backbone,)
         self.language_model = backbone.model
         self.insert_at, self.recalled, self.recall_tokens = insert_at, recalled, recall_tokens
+        self.working = working
         self.embedder = embedder
         self.stack = stack
         if stack is not None:
             self.entry = Entry(stream_width=backbone.width, width=stack.width)
             self.exit = Exit(entry=self.entry)
-            self.recency = nn.Parameter(torch.zeros(recalled, stack.width))
+            self.recency = nn.Parameter(torch.zeros(recalled + working, stack.width))
             nn.init.normal_(self.recency, std=0.02)
 
     @property
@@ -123,6 +132,7 @@ class MemoryLM(nn.Module):
         loss_weights: Tensor | None = None,
         state: StackState | None = None,
         reads: Reads | None = None,
+        writes: Writes | None = None,
         memory: Memory | None = None,
         policy: Policy | None = None,
         rows: MemoryRows | None = None,
@@ -132,6 +142,7 @@ class MemoryLM(nn.Module):
         modulators: Neuromod | None = None,
         reset: Tensor | None = None,
         negatives: int = 0,
+        reconstruct: bool = False,
         bypass: bool = False,
         count_accesses: bool = True,
     ) -> MemoryLMOutput:
@@ -144,6 +155,7 @@ class MemoryLM(nn.Module):
             loss_weights: `[B, T]`.
             state: of the stack, from the window before; None starts anew.
             reads: where the memory is asked; needs `memory`.
+            writes: what the working memory may hold; nothing where it is None or `working` is 0.
             memory: what is asked.
             policy: which memories count; all by default.
             rows: memories that were recalled before, instead of asking anew.
@@ -154,6 +166,7 @@ class MemoryLM(nn.Module):
             reset: `[B, T]`, True where a new document starts.
             negatives: rows for which the stack runs twice more, with their own memories and with another
                 row's.
+            reconstruct: measure what the projections lose of the stream, see `reconstruction_error`.
             bypass: leave the stack out; what remains is the backbone with its LoRA.
             count_accesses: whether what is recalled counts as used.
         """
@@ -164,9 +177,15 @@ class MemoryLM(nn.Module):
         recall = None
         if not bypass:
             recall = self.recall(input_ids, reads, memory, policy or AnyPolicy(), count=count_accesses)
+        held = None
+        if not bypass and self.working and reads is not None and writes is not None:
+            held = self.hold(input_ids, reads, writes, reset=reset, mask=mask)
         if recall is not None and reads is not None:
-            rows = self.rows(recall, reads, input_ids)
+            rows = self.rows(recall, reads, input_ids, newer=None if held is None else held.found.sum(-1))
         adapter = _Adapter(self, mask[:, -input_ids.shape[1] :], reset, state, modulators, negatives, rows)
+        if held is not None and reads is not None:
+            adapter.hold(held, input_ids, visibility(reads, input_ids.shape[1]).to(input_ids.device))
+        adapter.reconstruct = reconstruct
         with nullcontext() if bypass else inserted(self.backbone, self.insert_at, adapter):
             logits = self.language_model(
                 input_ids=input_ids,
@@ -179,7 +198,15 @@ class MemoryLM(nn.Module):
         losses = None if labels is None else token_losses(logits, labels)
         loss = None if losses is None or labels is None else weighted_mean(losses, labels, loss_weights)
         return MemoryLMOutput(
-            logits, loss, losses, adapter.state, adapter.aux, adapter.contrast, recall, rows
+            logits,
+            loss,
+            losses,
+            adapter.state,
+            adapter.aux,
+            adapter.contrast,
+            recall,
+            adapter.rows,
+            adapter.reconstruction,
         )
 
     def keys(self, input_ids: Tensor, spans: Sequence[tuple[int, int, int]]) -> NDArray[np.float32]:
@@ -202,21 +229,42 @@ class MemoryLM(nn.Module):
         if memory is None or reads is None or not bool((reads.end > 0).any()):
             return None
         batch, per_row = reads.end.shape
-        spans = [
-            (b, max(int(reads.start[b, q]), 0), max(int(reads.end[b, q]), 0))
-            for b in range(batch)
-            for q in range(per_row)
-        ]
         sessions = [reads.sessions[b] for b in range(batch) for _ in range(per_row)]
-        queries = torch.from_numpy(self.keys(input_ids, spans))
+        queries = torch.from_numpy(self.keys(input_ids, spans_of(reads.start, reads.end)))
         found = memory.read(queries, policy=policy, k=self.recalled, sessions=sessions, count=count)
         asked = (reads.end > 0).reshape(-1, 1).to(found.mask.device)
         return found._replace(mask=found.mask & asked)
 
-    def rows(self, recall: Recall, reads: Reads, input_ids: Tensor) -> MemoryRows:
-        """Recalled items as rows for the stack."""
+    def hold(
+        self, input_ids: Tensor, reads: Reads, writes: Writes, *, reset: Tensor | None, mask: Tensor
+    ) -> Held | None:
+        """What the working memory holds for each read; None where no read may recall anything of it."""
+        allowed = earlier(reads, writes, reset=reset, mask=mask)
+        if not bool(allowed.any()):
+            return None
+        asked, told = (
+            torch.from_numpy(self.keys(input_ids, spans_of(*spans)))
+            for spans in ((reads.start, reads.end), (writes.start, writes.end))
+        )
+        likeness = (asked @ told.T).view(allowed.shape).to(allowed.device)
+        return hold(allowed, likeness, writes, k=self.working, limit=self.recall_tokens)
+
+    def rows(
+        self, recall: Recall, reads: Reads, input_ids: Tensor, *, newer: Tensor | None = None
+    ) -> MemoryRows:
+        """Recalled items as rows for the stack.
+
+        Args:
+            recall: one row for each read.
+            reads: of the batch.
+            input_ids: `[B, T]`.
+            newer: `[B, Q]` items of the working memory, all of them newer than what is recalled.
+        """
         batch, length = input_ids.shape
         rows = recall_rows(recall, batch=batch, limit=self.recall_tokens, pad_id=0, device=input_ids.device)
+        if newer is not None:
+            shift = newer.repeat_interleave(recall.mask.shape[1], dim=1)
+            rows = rows._replace(recency=rows.recency + shift)
         states = self._encode(rows)
         k, per_item = recall.mask.shape[1], states.shape[2]
         seen = visibility(reads, length).to(input_ids.device).repeat_interleave(k * per_item, dim=-1)
@@ -231,6 +279,24 @@ class MemoryLM(nn.Module):
         keys = self.entry(stream[:, :-1])[rows.content] + self.recency[rows.recency][:, :, None]
         words = self.backbone.decoder.embed_tokens.weight[rows.tokens[:, 1:]]
         return torch.cat([keys, self.entry(words)[rows.content]], dim=-1)
+
+    def working_rows(self, e: Tensor, input_ids: Tensor, held: Held, seen: Tensor) -> MemoryRows:
+        """What the working memory holds as rows for the stack.
+
+        Args:
+            e: `[B, T, D]`, the projected stream of the batch, with its graph.
+            input_ids: `[B, T]`.
+            held: k spans for each read.
+            seen: `[B, T, Q]`, which read each position sees.
+        """
+        at, inside = places(held)
+        row = held.row[..., None]
+        keys = e[row, at[..., :-1]] + self.recency[held.recency][..., None, :]
+        words = self.backbone.decoder.embed_tokens.weight[input_ids[row, at[..., 1:]]]
+        states = torch.cat([keys, self.entry(words)], dim=-1).flatten(1, 3)
+        filled = inside[..., 1:].flatten(2)  # [B, Q, k * (L - 1)]
+        visible = seen.repeat_interleave(filled.shape[-1], dim=-1) & filled.flatten(1)[:, None]
+        return MemoryRows(states, visible)
 
     def lora_parameters(self) -> Iterator[nn.Parameter]:
         """Trainable parameters inside the backbone."""
@@ -262,16 +328,30 @@ class _Adapter:
         rows: MemoryRows | None,
     ) -> None:
         self._model, self._mask, self._reset, self._modulators = model, mask, reset, modulators
-        self._negatives, self._rows = negatives, rows
+        self._negatives, self.rows = negatives, rows
+        self._held: tuple[Held, Tensor, Tensor] | None = None
+        self.reconstruct = False
+        self.reconstruction: Tensor | None = None
         self.state: StackState | None = state
         self.aux: StackAux | None = None
         self.contrast: Contrast | None = None
+
+    def hold(self, held: Held, input_ids: Tensor, seen: Tensor) -> None:
+        """Read what the working memory holds, too."""
+        self._held = held, input_ids, seen
 
     def __call__(self, stream: Tensor) -> Tensor:
         model = self._model
         assert model.stack is not None
         e = model.entry(stream)
-        states, visible = self._rows if self._rows is not None else (None, None)
+        if self.reconstruct:
+            self.reconstruction = reconstruction_error(
+                stream.detach(), entry=model.entry, exit=model.exit, mask=self._mask
+            )
+        if self._held is not None:
+            held, input_ids, seen = self._held
+            self.rows = _joined(self.rows, model.working_rows(e, input_ids, held, seen))
+        states, visible = self.rows if self.rows is not None else (None, None)
         out = model.stack(
             e,
             self.state,
@@ -282,8 +362,8 @@ class _Adapter:
             reset=self._reset,
         )
         # A batch of one row has no other row's memories.
-        if self._negatives and self._rows is not None and len(stream) > 1:
-            self.contrast = self._contrasted(model.stack, e.detach(), self._rows)
+        if self._negatives and self.rows is not None and len(stream) > 1:
+            self.contrast = self._contrasted(model.stack, e.detach(), self.rows)
         self.state, self.aux = out.state, out.aux
         return model.exit(stream, out.h)
 
@@ -309,3 +389,11 @@ class _Adapter:
         ).aux.goodness
         right, wrong = goodness.chunk(2, dim=1)
         return Contrast(right, wrong, self._mask[:n])
+
+
+def _joined(long_term: MemoryRows | None, working: MemoryRows) -> MemoryRows:
+    if long_term is None:
+        return working
+    pairs = zip(long_term, working, strict=True)
+    states, visible = (torch.cat(pair, dim=dim) for pair, dim in zip(pairs, (1, 2), strict=True))
+    return MemoryRows(states, visible)

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import rms_norm
 
 
 class Entry(nn.Module):
@@ -42,3 +43,22 @@ class Exit(nn.Module):
 
     def forward(self, stream: Tensor, e: Tensor) -> Tensor:
         return stream + (self.gamma * self.project(e)).to(stream.dtype)
+
+
+def reconstruction_error(stream: Tensor, *, entry: Entry, exit: Exit, mask: Tensor) -> Tensor:
+    """What the way into the stack and back loses: mean over valid tokens of |n - W_out W_in n|^2 / |n|^2
+    with n = RMSNorm(x), so 0 loses nothing and 1 as much as there is.
+
+    The entry's learnt gains belong to the way, not to n. At the start it is the share of n outside the D
+    directions of W_in: 0 where D is the stream's width W, about 1 - D / W below. No linear pair loses less
+    than n has outside its first D principal directions (Eckart & Young 1936).
+
+    Args:
+        stream: `[B, T, W]`.
+        entry, exit: the doors of one stack.
+        mask: bool `[B, T]`, False at padding.
+    """
+    target = rms_norm(stream.float(), stream.shape[-1:], eps=1e-6)
+    lost = (target - exit.project(entry(stream))).square().sum(-1)
+    share = lost / target.square().sum(-1).clamp_min(1e-6)
+    return (share * mask).sum() / mask.sum().clamp_min(1)

@@ -19,7 +19,7 @@ from t4dm.backbone.lora import check_lora, lora_of
 from t4dm.data.text import TEXT_SESSION
 from t4dm.errors import CalibrationError, ModelMismatchError, NothingToTrainError
 from t4dm.memory.memory import Memory
-from t4dm.model import MemoryLM, MemoryLMOutput, Reads
+from t4dm.model import MemoryLM, MemoryLMOutput, Reads, Writes
 from t4dm.model.calibration import calibrate
 from t4dm.sleep.report import SleepReport
 from t4dm.spiking.goodness import forward_forward_loss
@@ -36,7 +36,7 @@ class Wake(NamedTuple):
     """One waking pass over a batch."""
 
     loss: Tensor
-    """Cross-entropy + goodness_weight * goodness, with its graph."""
+    """Cross-entropy + goodness_weight * goodness + reconstruction_weight * reconstruction, with its graph."""
     ce: Tensor
     """Weighted cross-entropy in nats, with its graph."""
     goodness: Tensor
@@ -57,6 +57,7 @@ class Phase(pl.LightningModule, ABC):
         clock: told the time of each batch; None leaves time to whoever owns the memory's clock.
         goodness_weight: lambda of the goodness loss.
         negatives: rows of each batch that see another row's memories, for the goodness loss.
+        reconstruction_weight: of what the projections lose of the stream; 0 does not measure it.
         calibrate: bring the stack's neurons to their target rates on the first batch of a training that
             starts anew; one that goes on from a checkpoint has done so.
 
@@ -73,10 +74,12 @@ class Phase(pl.LightningModule, ABC):
         goodness_weight: float,
         negatives: int,
         calibrate: bool,
+        reconstruction_weight: float = 0.0,
     ) -> None:
         super().__init__()
         self.model, self.memory, self.clock = model, memory, clock
         self.goodness_weight, self.negatives = goodness_weight, negatives
+        self.reconstruction_weight = reconstruction_weight
         self._to_calibrate = calibrate and model.stack is not None
         # Taken before a phase freezes some of them: what phase 1 learnt stays in the checkpoints of phase 2.
         self._kept = frozenset(_learnt(model))
@@ -113,15 +116,20 @@ class Phase(pl.LightningModule, ABC):
             labels=batch["labels"],
             loss_weights=batch["loss_weights"],
             reads=_reads(batch),
+            writes=Writes(batch["write_start"], batch["write_end"], batch["event_times"]),
             memory=self.memory,
             reset=batch["reset"],
             negatives=negatives,
+            reconstruct=bool(self.reconstruction_weight),
         )
         goodness = output.loss.new_zeros(())
         if output.contrast is not None:
             right, wrong, mask = output.contrast
             goodness = forward_forward_loss(right, wrong, mask=mask)
-        return Wake(output.loss + self.goodness_weight * goodness, output.loss, goodness, output)
+        loss = output.loss + self.goodness_weight * goodness
+        if output.reconstruction is not None:
+            loss = loss + self.reconstruction_weight * output.reconstruction
+        return Wake(loss, output.loss, goodness, output)
 
     def log_step(self, wake: Wake, batch: Batch, extra: Mapping[str, Any]) -> None:
         """Log one training step; every name of `step_metrics` is logged at every step."""
@@ -328,6 +336,7 @@ def slim(output: MemoryLMOutput) -> MemoryLMOutput:
         state=None,
         aux=aux,
         contrast=None,
+        reconstruction=None,
     )
 
 

@@ -20,7 +20,8 @@ from t4dm.training.phase import Batch, Phase, slim
 
 @final
 class SurrogatePhase(Phase):
-    """AdamW (Loshchilov & Hutter 2019) on answer-weighted cross-entropy + lambda * goodness.
+    """AdamW (Loshchilov & Hutter 2019) on answer-weighted cross-entropy + lambda * goodness
+    + rho * reconstruction error.
 
     Args:
         model, memory, clock: see `Phase`.
@@ -32,6 +33,7 @@ class SurrogatePhase(Phase):
             is no decay.
         goodness_weight: lambda.
         negatives: rows of each batch that see another row's memories; only where lambda is not 0.
+        reconstruction_weight: rho, of what the projections lose of the stream; 0 does not measure it.
         calibrate: of a fresh stack, see `Phase`.
         compile: the `torch.compile` backend that compiles the stack, such as "inductor", once it is
             calibrated; None runs it as written. Pays where kernels are small, on a GPU; on a CPU the first
@@ -53,6 +55,7 @@ class SurrogatePhase(Phase):
         final_lr: float = 0.1,
         goodness_weight: float = 0.01,
         negatives: int = 1,
+        reconstruction_weight: float = 0.0,
         calibrate: bool = True,
         compile: str | None = None,
     ) -> None:
@@ -62,6 +65,7 @@ class SurrogatePhase(Phase):
             clock=clock,
             goodness_weight=goodness_weight,
             negatives=negatives,
+            reconstruction_weight=reconstruction_weight,
             calibrate=calibrate,
         )
         self._rates = {"lora": lr_lora, "stack": lr_stack, "projections": lr_projections}
@@ -84,12 +88,20 @@ class SurrogatePhase(Phase):
     def step_metrics(self) -> tuple[str, ...]:
         """Names of all metrics that a training step logs."""
         losses = ("train/loss", "train/ce", "train/goodness", "train/recall_accuracy", "train/learning_rate")
-        return (*losses, *self.rate_metrics)
+        return (*losses, *self._reconstruction_metrics, *self.rate_metrics)
+
+    @property
+    def _reconstruction_metrics(self) -> tuple[str, ...]:
+        measured = self.reconstruction_weight and self.model.stack is not None
+        return ("train/reconstruction_error",) if measured else ()
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Any]:
         """One step of gradient descent."""
         wake = self.wake(batch, negatives=self.negatives if self.goodness_weight else 0)
-        self.log_step(wake, batch, {"train/learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"]})
+        extra: dict[str, Any] = {"train/learning_rate": self.trainer.optimizers[0].param_groups[0]["lr"]}
+        if wake.output.reconstruction is not None:
+            extra |= dict.fromkeys(self._reconstruction_metrics, wake.output.reconstruction.detach())
+        self.log_step(wake, batch, extra)
         return {"loss": wake.loss, "output": slim(wake.output)}
 
     def configure_optimizers(self) -> Any:

@@ -11,7 +11,7 @@ from t4dm.data import words
 from t4dm.data.recall import RecallTask
 from t4dm.data.recall_module import RecallDataModule
 from t4dm.data.recall_windows import WindowEncoder
-from t4dm.errors import WindowTooShortError
+from t4dm.errors import SettingError, WindowTooShortError
 
 TASK = RecallTask(windows=4, facts=3, questions=2, distances=(1, 2))
 
@@ -116,3 +116,22 @@ def test_time_goes_on_by_a_minute_a_window_and_never_back(encode) -> None:
     loader = module(encode).train_dataloader()
     times = [float(loader.batch_at(epoch, step)["event_times"][0]) for epoch in (0, 1) for step in range(8)]
     assert np.diff(times).tolist() == [60.0] * 15
+
+
+def test_a_step_of_two_windows_holds_both_of_each_lane_the_earlier_ones_first(encode) -> None:
+    single, double = module(encode), module(encode, windows_per_step=2)
+    ones, twos = single.train_dataloader(), double.train_dataloader()
+    assert len(twos) * 2 == len(ones)
+    for step in range(len(twos)):
+        halves, both = [ones.batch_at(1, 2 * step + n) for n in (0, 1)], twos.batch_at(1, step)
+        assert both["sessions"] == [name for half in halves for name in half["sessions"]]
+        for name in ("input_ids", "event_times", "read_end", "window"):
+            assert torch.equal(both[name], torch.cat([half[name] for half in halves])), name
+    assert len(double.val_dataloader()) == len(single.val_dataloader())
+
+
+@pytest.mark.parametrize("count", [0, 3])
+def test_windows_per_step_divide_an_episode(encode, count: int) -> None:
+    fix = r"choose a divisor of the 4 windows of an episode: data\.windows_per_step=1$"
+    with pytest.raises(SettingError, match=fix):
+        module(encode, windows_per_step=count)

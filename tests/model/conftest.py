@@ -29,7 +29,9 @@ MakeModel = Callable[..., MemoryLM]
 
 @pytest.fixture
 def make_model() -> MakeModel:
-    def make(*, checkpointing: bool = False, stack: bool = True, blocks: int = 1) -> MemoryLM:
+    def make(
+        *, checkpointing: bool = False, stack: bool = True, blocks: int = 1, working: int = 0
+    ) -> MemoryLM:
         torch.manual_seed(0)
         backbone = add_lora(load_backbone("tiny", checkpointing=checkpointing), rank=2)
         return MemoryLM(
@@ -38,6 +40,7 @@ def make_model() -> MakeModel:
             insert_at=2,
             embedder=LexicalEmbedder(vocab_size=len(backbone.tokenizer), dim=KEY_WIDTH),
             recalled=2,
+            working=working,
         )
 
     return make

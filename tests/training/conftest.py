@@ -85,7 +85,9 @@ class World:
         return pl.Trainer(callbacks=list(callbacks), **(defaults | options))
 
 
-def build_model(*, seed: int = 0, lora: bool = True, blocks: int = 2, dropout: float = 0.0) -> MemoryLM:
+def build_model(
+    *, seed: int = 0, lora: bool = True, blocks: int = 2, dropout: float = 0.0, working: int = 0
+) -> MemoryLM:
     torch.manual_seed(seed)
     vocabulary = len(tokenizer())
     qwen = tiny_qwen2(vocab_size=vocabulary, hidden_size=32, layers=3, heads=2, kv_heads=1)
@@ -96,7 +98,13 @@ def build_model(*, seed: int = 0, lora: bool = True, blocks: int = 2, dropout: f
     stack = CorticalStack(width=16, blocks=blocks, heads=2, capsules=4) if blocks else None
     embedder = LexicalEmbedder(vocab_size=vocabulary, dim=DIM)
     return MemoryLM(
-        backbone=backbone, stack=stack, insert_at=2, embedder=embedder, recalled=2, recall_tokens=12
+        backbone=backbone,
+        stack=stack,
+        insert_at=2,
+        embedder=embedder,
+        recalled=2,
+        recall_tokens=12,
+        working=working,
     )
 
 

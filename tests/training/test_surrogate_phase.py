@@ -13,6 +13,8 @@ from lightning.pytorch.loggers import CSVLogger
 
 from t4dm.data.mixture import MixtureDataModule
 from t4dm.data.packing import pack
+from t4dm.data.recall import RecallTask
+from t4dm.data.recall_module import RecallDataModule
 from t4dm.data.text import TextDataModule, text_batch
 from t4dm.errors import ModelMismatchError, NothingToTrainError
 from t4dm.sleep.pressure import SleepPressure
@@ -80,6 +82,37 @@ def test_goodness_enters_the_loss_with_its_weight_where_something_was_recalled(m
         assert wake.loss.item() == pytest.approx(wake.ce.item() + 0.25 * wake.goodness.item())
         assert (wake.goodness.item() > 0) == (index > 0)
         writes.writer.write(world.model, world.memory, batch, wake.output)
+
+
+def test_the_reconstruction_error_enters_the_loss_with_its_weight_and_is_logged_by_name(make_world):
+    world = make_world()
+    plain, weighted = phase(world), phase(world, reconstruction_weight=0.5)
+    batch = next(iter(world.data.train_dataloader()))
+    wake = weighted.wake(batch)
+    assert plain.wake(batch).output.reconstruction is None
+    assert 0.1 < wake.output.reconstruction.item() < 0.9  # 16 of 32 directions
+    assert wake.loss.item() == pytest.approx(wake.ce.item() + 0.5 * wake.output.reconstruction.item())
+    assert set(weighted.step_metrics) - set(plain.step_metrics) == {"train/reconstruction_error"}
+    trainer = world.trainer(limit_train_batches=1, limit_val_batches=0)
+    trainer.fit(weighted, world.data)
+    assert 0.1 < float(trainer.callback_metrics["train/reconstruction_error"]) < 0.9
+
+
+def test_a_training_with_a_working_memory_reads_what_its_own_step_told(make_world):
+    world = make_world(working=2)
+    module = phase(world)
+    world.model.eval()
+    together = RecallDataModule(
+        encode=world.data.encoder.ids,
+        task=RecallTask(windows=2, facts=2, questions=1, distances=(1,), distractors=0, entities=4),
+        lanes=2, rounds=1, length=64, reads=1, writes=4, windows_per_step=2,
+    )  # fmt: skip
+    rows = module.wake(next(iter(together.train_dataloader()))).output.rows
+    assert rows.visible[2:].any()
+    assert not rows.visible[:2].any()
+    trainer = world.trainer(limit_val_batches=0)
+    trainer.fit(module, together)
+    assert trainer.global_step == 1
 
 
 def test_what_stands_in_the_padding_does_not_move_the_goodness(make_world):
