@@ -354,7 +354,8 @@ def test_a_run_writes_the_table_and_its_rows(bench: ModuleType, tmp_path: Path) 
     run += ["--work", str(tmp_path / "work"), "--docs", str(tmp_path / "docs")]
     for name in ("load t4dx", "load sqlite normal", "floors"):
         assert command.main([*run, "--child", name]) == 0
-    assert command.main([*run, "--report"]) == 0
+    for _ in range(2):  # the second one puts its rows where the first one's stood
+        assert command.main([*run, "--report"]) == 0
     rows = json.loads((tmp_path / "docs" / "benchmarks.json").read_text())["rows"]
     floors = [row for row in rows if row["bench"].startswith("floor_")]
     assert len(floors) == 22
