@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import torch
 
-from t4dm.backbone.load import Backbone, freeze
+from t4dm.backbone.load import Backbone, _checkpoint_activations, freeze
 from t4dm.backbone.lora import add_lora
 from t4dm.backbone.tiny import tiny_qwen2, tiny_tokenizer
 from t4dm.data import words
@@ -86,12 +86,20 @@ class World:
 
 
 def build_model(
-    *, seed: int = 0, lora: bool = True, blocks: int = 2, dropout: float = 0.0, working: int = 0
+    *,
+    seed: int = 0,
+    lora: bool = True,
+    blocks: int = 2,
+    dropout: float = 0.0,
+    working: int = 0,
+    checkpointing: bool = False,
 ) -> MemoryLM:
     torch.manual_seed(seed)
     vocabulary = len(tokenizer())
     qwen = tiny_qwen2(vocab_size=vocabulary, hidden_size=32, layers=3, heads=2, kv_heads=1)
     freeze(qwen)
+    if checkpointing:
+        _checkpoint_activations(qwen)
     backbone = Backbone(qwen.eval(), tokenizer(), "test", None)
     if lora:
         backbone = add_lora(backbone, rank=2, dropout=dropout)

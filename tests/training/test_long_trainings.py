@@ -6,7 +6,7 @@ import csv
 
 import pytest
 import torch
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import EarlyStopping, LambdaCallback, ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 
 from t4dm.data.mixture import MixtureDataModule
@@ -82,6 +82,37 @@ def test_two_accumulated_batches_make_one_step_with_the_mean_of_their_gradients(
         world.model.trainable_named_parameters(), twin.model.trainable_named_parameters(), strict=True
     ):
         torch.testing.assert_close(p, q, rtol=1e-5, atol=1e-7, msg=name)
+
+
+@pytest.mark.filterwarnings("ignore:.*is_gradient_checkpointing.*:FutureWarning")
+def test_activation_checkpointing_gives_the_same_losses_and_weights(make_world):
+    kept, checked = make_world("kept", working=2), make_world("checked", working=2, checkpointing=True)
+    losses: dict[str, list[float]] = {}
+    for world in (kept, checked):
+        seen = losses[world.folder.name] = []
+        watch = LambdaCallback(on_train_batch_end=lambda *a, seen=seen: seen.append(float(a[2]["loss"])))
+        writing = MemoryWriteCallback(writer=world.writer(threshold=0.0))
+        world.trainer(writing, watch, limit_val_batches=0).fit(phase(world), world.data)
+    assert checked.model.language_model.is_gradient_checkpointing
+    assert not kept.model.language_model.is_gradient_checkpointing
+    assert len(losses["kept"]) == 3
+    assert losses["checked"] == pytest.approx(losses["kept"], rel=1e-6)
+    theirs = learnt(kept)
+    for name, p in learnt(checked).items():
+        torch.testing.assert_close(p, theirs[name], rtol=1e-5, atol=1e-6, msg=name)
+
+
+def test_two_batches_of_one_lane_accumulated_give_the_losses_of_each_and_half_the_steps(make_world):
+    losses: dict[int, list[float]] = {}
+    for count in (1, 2):
+        world = make_world(f"by{count}", rounds=2)
+        module = phase(world, memory=None, calibrate=False, goodness_weight=0.0, lr_lora=0.0, lr_stack=0.0)
+        module._rates["projections"] = 0.0
+        seen = losses[count] = []
+        watch = LambdaCallback(on_train_batch_end=lambda *a, seen=seen: seen.append(float(a[2]["loss"])))
+        world.trainer(watch, accumulate_grad_batches=count, limit_val_batches=0).fit(module, world.data)
+        assert module.trainer.global_step == 6 // count
+    assert [2 * loss for loss in losses[2]] == pytest.approx(losses[1], rel=1e-6)
 
 
 def test_mixed_precision_keeps_weights_and_state_in_float32_and_the_loss_near(make_world):
