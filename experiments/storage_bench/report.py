@@ -275,8 +275,9 @@ NOTES: Final = (
     "give the recall of the row and its times, with the next effort where they fall short. A system that "
     "cannot reach it has no row. *t4dx default* is told nothing; *t4dx-hnswlib* has the graphs of the second "
     "back-end; *faiss* and *hnswlib* are the libraries alone, faiss with 8-bit codes and 32 candidates "
-    "compared again. One thread asks; T4DX, qdrant-edge, kuzu, faiss and hnswlib answer with one, LanceDB "
-    "and Chroma with pools.",
+    "compared again. All answer with ids, none loads items (T4DX: `nearest`). "
+    "One thread asks; T4DX, qdrant-edge, kuzu, faiss and hnswlib answer with one, LanceDB and Chroma with "
+    "pools.",
     "*easy* is the clustered mixture of the other rows, *harder* has wide, overlapping clusters and more "
     "noise, *sentences* are 5,098 of LoCoMo and MemoryBank by MiniLM (384 dimensions), asked by "
     "their questions.",

@@ -44,7 +44,7 @@ class FaissGraph:
         if allowed is not None:
             bits = np.ascontiguousarray(allowed, np.uint8)
             params.sel = sel = faiss.IDSelectorBitmap(bits)  # both live until the search is over
-        points = self._space.queries(queries)
+        points = np.ascontiguousarray(queries, np.float32)  # of any length: that changes no order
         scores, places = self._index.search(points, k, params=params)
         if allowed is not None:
             del sel, bits

@@ -82,6 +82,21 @@ class Blob:
         row: Array = column[place]
         return row
 
+    def rows_at(self, places: NDArray[np.int64]) -> Array:
+        """A copy of some rows of the array; raises CorruptionError where one of their blocks is damaged."""
+        column = self._parsed() if self._array is None else self._array
+        if not self._all:
+            starts = self._start + places * self._row
+            seen = np.frombuffer(self._seen, np.bool_)
+            # a row that is longer than a block touches more than its first and its last one
+            if self._row > BLOCK or not (
+                seen[starts // BLOCK].all() and seen[(starts + self._row - 1) // BLOCK].all()
+            ):
+                for start in starts.tolist():
+                    self._check(start, start + self._row)
+        rows: Array = column[places]
+        return rows
+
     def _parsed(self) -> Array:
         if self._array is None:
             if not self._all:

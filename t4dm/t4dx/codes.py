@@ -88,13 +88,16 @@ class Turning:
 
     def signs(self, rows: Float32s) -> Words:
         """The signs [n, W] of rows [n, D]."""
+        return signs_of(self.turned(rows))
+
+    def turned(self, rows: Float32s) -> Float32s:
+        """The coordinates [n, 64 W] of rows [n, D], whose signs are the code; linear but for rounding."""
         count, dim = rows.shape
         turned = np.zeros((count, self.copies, self.width), np.float32)
         np.multiply(rows[:, None], self._flips[0, :, :dim], out=turned[:, :, :dim])
         turned = self._transformed(turned)
         turned *= self._flips[1]
-        packed = np.packbits(self._transformed(turned).reshape(count, -1) > 0, axis=1)
-        return packed.view(np.uint64)
+        return self._transformed(turned).reshape(count, -1)
 
     def _transformed(self, values: Float32s) -> Float32s:
         """The Hadamard transform along the last axis: the product of one of its square root on each side."""
@@ -108,6 +111,11 @@ def _hadamard(power: int) -> Float32s:
     for _ in range(power):
         matrix = np.block([[matrix, matrix], [matrix, -matrix]])
     return matrix
+
+
+def signs_of(turned: Float32s) -> Words:
+    """The code [n, W] of turned rows [n, 64 W]."""
+    return np.packbits(turned > 0, axis=1).view(np.uint64)
 
 
 @lru_cache(maxsize=64)
@@ -130,11 +138,18 @@ def plausible(bits: int, sureness: float) -> Float32s:
 
 @final
 class Probe:
-    """Directions [Q, D] of queries, coded as the rows of one column are."""
+    """Directions [Q, D] of queries, coded as the rows of one column are. `turned` [Q, 64 W] are their own
+    coordinates, which serve every column: those of the centre are taken off.
+    """
 
-    def __init__(self, column: CodedColumn, directions: Float32s) -> None:
+    def __init__(self, column: CodedColumn, directions: Float32s, turned: Float32s) -> None:
         self._square = column.square
-        self._codes = column.encoded(directions)
+        rest = directions - column.centre
+        self._codes = Codes(
+            signs_of(turned - column.turned_centre),
+            (directions * column.centre).sum(axis=1),
+            np.sqrt(np.square(rest).sum(axis=1)),
+        )
 
     def ceilings(self, codes: Codes, place: int, sureness: float) -> Float32s:
         """For each row the largest plausible cosine with one query."""
@@ -155,13 +170,15 @@ class CodedColumn:
     full is replaced, never resized.
 
     Attributes:
+        centre: [D], and turned [64 W]; zero before there are codes.
         done: how many rows have one.
         saved: seconds that searches would have saved with the codes that are still to be made.
     """
 
     def __init__(self, dim: int) -> None:
         self._turning, self._lock = turning(dim), threading.Lock()
-        self._centre = np.zeros(dim, np.float32)
+        self.centre = np.zeros(dim, np.float32)
+        self.turned_centre = np.zeros(self._turning.bits, np.float32)
         self._codes = _empty(0, self._turning.bits)
         self.square, self.done, self.saved = 0.0, 0, 0.0
 
@@ -180,16 +197,17 @@ class CodedColumn:
         codes = _empty(len(directions), self._turning.bits)
         for start in range(0, len(directions), _BLOCK):
             span = slice(start, start + _BLOCK)
-            rest = directions[span] - self._centre
+            rest = directions[span] - self.centre
             codes.signs[span] = self._turning.signs(rest)
-            codes.lean[span] = (directions[span] * self._centre).sum(axis=1)
+            codes.lean[span] = (directions[span] * self.centre).sum(axis=1)
             codes.reach[span] = np.sqrt(np.square(rest).sum(axis=1))
         return codes
 
     def _find_centre(self, vectors: Float32s) -> None:
         total = _directions(vectors[:FEWEST]).sum(axis=0, dtype=np.float64)
-        self._centre = (total / FEWEST).astype(np.float32)
-        self.square = float(np.square(self._centre.astype(np.float64)).sum())
+        self.centre = (total / FEWEST).astype(np.float32)
+        self.turned_centre = self._turning.turned(self.centre[None])[0]
+        self.square = float(np.square(self.centre.astype(np.float64)).sum())
 
     def _extend(self, vectors: Float32s, n: int) -> None:
         done, codes = self.done, self._codes

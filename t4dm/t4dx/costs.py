@@ -41,7 +41,7 @@ class Costs(NamedTuple):
     walk: float = 4e-9  # per step of ef, number of a vector and query
     enter: float = 80e-6  # per query: bitmap, re-ranking
     near: float = 0.02  # share of the rows that codes leave to be scored
-    small: int = 4096  # vectors of a view up to which it is searched exactly: a millisecond at most
+    small: int = 4096  # vectors of a collection up to which all are scored: a millisecond at most
 
 
 class Task(NamedTuple):
@@ -76,8 +76,6 @@ def choose(costs: Costs, task: Task, *, recall: float) -> Choice:
     exact = exact_seconds(costs, task, task.matches)
     if recall >= 1.0:
         return Choice("exact", "recall=1", exact)
-    if task.places <= costs.small:
-        return Choice("exact", "small", exact)
     codes = codes_seconds(costs, task, task.matches) if task.bits else np.inf
     making = costs.encode * task.dim * task.uncoded
     graph = _graph_seconds(costs, task) if task.graphed else np.inf

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, Final, overload
+from typing import Any, Final, NamedTuple, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,20 @@ from t4dm.t4dx.tables import ITEM_COLUMNS, NO_ROWS, View
 from t4dm.t4dx.types import DEFAULT, AsOf, Hits, Item, Lsn
 
 When = AsOf | float | None
+Near = tuple[str, float]
+"""An id and its score."""
 
 ALL: Final = Filter()
 """Every item."""
+
+
+class _Asked(NamedTuple):
+    """A search as it was asked for: what to search, how, and whether by several queries."""
+
+    plain: tuple[Version, NDArray[np.float32], int, list[Filter], AsOf | None]
+    code: int
+    aim: Aim
+    several: bool
 
 
 class ItemReads:
@@ -129,6 +140,70 @@ class ItemReads:
             VectorError: wrong shape, NaN or infinity. UnknownCollectionError: no such collection.
             FilterError: k, recall or ef out of range.
         """
+        asked = self._asked(vector, k, where, collection, as_of, recall, ef)
+        found = planner.search(*asked.plain, code=asked.code, aim=asked.aim, tally=self.searched)
+        kept = found if explain else [Hits(tuple(hits)) for hits in found]
+        return kept if asked.several else kept[0]
+
+    @overload
+    def nearest(
+        self,
+        vector: NDArray[Any] | Sequence[float],
+        k: int,
+        where: Filter = ...,
+        *,
+        collection: str = ...,
+        as_of: When = ...,
+        recall: float = ...,
+        ef: int | None = ...,
+    ) -> list[Near]: ...
+    @overload
+    def nearest(
+        self,
+        vector: NDArray[Any],
+        k: int,
+        where: Sequence[Filter],
+        *,
+        collection: str = ...,
+        as_of: When = ...,
+        recall: float = ...,
+        ef: int | None = ...,
+    ) -> list[list[Near]]: ...
+    def nearest(
+        self,
+        vector: Any,
+        k: int,
+        where: Any = ALL,
+        *,
+        collection: str = DEFAULT,
+        as_of: When = None,
+        recall: float = RECALL,
+        ef: int | None = None,
+    ) -> Any:
+        """What `search` finds with the same arguments, as ids with their scores, best first: no item is
+        loaded.
+
+        Returns:
+            A list of (id, score) for one query, a list of such lists for several.
+
+        Raises:
+            As `search`.
+        """
+        asked = self._asked(vector, k, where, collection, as_of, recall, ef)
+        found = planner.nearest(*asked.plain, code=asked.code, aim=asked.aim, tally=self.searched)
+        return found if asked.several else found[0]
+
+    def _asked(
+        self,
+        vector: Any,
+        k: int,
+        where: Any,
+        collection: str,
+        as_of: When,
+        recall: float,
+        ef: int | None,
+    ) -> _Asked:
+        """The checked arguments of a search."""
         version, queries = self._read(), np.asarray(vector, np.float32)
         code = version.collections.code(collection)
         matrix = _matrix(queries, version.collections.rows[code].dim)
@@ -143,12 +218,8 @@ class ItemReads:
             raise FilterError(
                 f"{len(wheres)} filters for {len(matrix)} queries; pass one filter, or one for each"
             )
-        aim = Aim(recall, ef, self.costs)
-        found = planner.search(
-            version, matrix, k, wheres, as_point(as_of), code=code, aim=aim, tally=self.searched
-        )
-        kept = found if explain else [Hits(tuple(hits)) for hits in found]
-        return kept if queries.ndim == 2 else kept[0]
+        plain = (version, matrix, k, wheres, as_point(as_of))
+        return _Asked(plain, code, Aim(recall, ef, self.costs), queries.ndim == 2)
 
     def scan(
         self,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
-from t4dm.t4dx import metadata_columns
+from t4dm.t4dx import metadata_columns, sorted_columns
 from t4dm.t4dx.filters import CLOSED, HALF_OPEN, Filter, Names
 from t4dm.t4dx.metadata_columns import NUMBER, Dictionary
 from t4dm.t4dx.predicates import Compare, Mask, holds
@@ -20,17 +20,35 @@ _NUMBERS: Final = Dictionary()  # own fields that are numbers have no other valu
 
 def match(view: View, where: Filter, as_of: AsOf | None, collections: Collections) -> Rows:
     """Item rows of a view that pass a filter, ascending where no session or id list leads."""
+    return sift(view, where, as_of, collections).listed()
+
+
+class Sifted(NamedTuple):
+    """Rows that pass, or a mask over all rows of a view: whichever was at hand."""
+
+    rows: Rows
+    mask: Mask | None = None
+
+    def listed(self) -> Rows:
+        """As rows."""
+        return self.rows if self.mask is None else np.flatnonzero(self.mask)
+
+
+def sift(view: View, where: Filter, as_of: AsOf | None, collections: Collections) -> Sifted:
+    """What `match` finds, listed only where that costs nothing."""
+    rows = None if as_of is not None else _narrow(view, where)
+    if rows is None and _by_columns(where):
+        mask = _column_mask(view, where, as_of, collections)
+        if mask is not None:
+            return Sifted(NO_ROWS, mask)
+    rows = _candidates(view, where, as_of) if rows is None else rows
     cols = view.items
-    rows = _candidates(view, where, as_of)
     for name in (*CLOSED, *HALF_OPEN):
         if (span := getattr(where, name)) is not None and len(rows):
-            rows = _within(rows, cols[name][: view.n], span, closed=name in CLOSED)
+            rows = rows[in_span(cols[name][rows], span, closed=name in CLOSED)]
     for name, wanted in (("type", where.type), ("collection", where.collection)):
         if wanted is not None and len(rows):
-            known = {kind: code for code, kind in enumerate(ITEM_TYPES)}
-            rows = rows[
-                np.isin(cols[name][rows], _codes(wanted, known if name == "type" else collections.codes))
-            ]
+            rows = rows[np.isin(cols[name][rows], _codes(wanted, _known(name, collections)))]
     if where.valid_at is not None and len(rows):
         since, until = cols["valid_from"][rows], cols["valid_until"][rows]
         rows = rows[(since <= where.valid_at) & (where.valid_at < until)]
@@ -42,14 +60,52 @@ def match(view: View, where: Filter, as_of: AsOf | None, collections: Collection
     if where.content is not None and len(rows):
         part = where.content
         rows = rows[np.array([part in view.source.text_at(row)[0] for row in rows.tolist()], bool)]
-    return rows
+    return Sifted(rows)
 
 
-def _within(rows: Rows, column: Array, span: tuple[float, float], *, closed: bool) -> Rows:
-    """The rows whose value lies in a span; a whole column is compared where it lies."""
-    if len(rows) == len(column) and bool((rows[1:] > rows[:-1]).all()):
-        return np.flatnonzero(in_span(column, span, closed=closed))
-    return rows[in_span(column[rows], span, closed=closed)]
+def _narrow(view: View, where: Filter) -> Rows | None:
+    """The rows of the present that lie in the span of a column that is known in its order, ascending; None
+    where there is none, or it leaves many.
+    """
+    if where.ids is not None or where.session is not None:
+        return None
+    for name in (*CLOSED, *HALF_OPEN):
+        if (span := getattr(where, name)) is not None:
+            rows = sorted_columns.rows_within(view, name, span, closed=name in CLOSED)
+            if rows is not None:
+                present = view.visible(None)
+                return rows if present is None else rows[present[rows]]
+    return None
+
+
+def _by_columns(where: Filter) -> bool:
+    """Whether columns of numbers alone decide, whole columns at a time."""
+    return where.ids is None and where.session is None and where.where is None and where.content is None
+
+
+def _column_mask(view: View, where: Filter, as_of: AsOf | None, collections: Collections) -> Mask | None:
+    """Which rows of now or then pass a filter on columns; None where all of the present do."""
+    cols, n, masks = view.items, view.n, list[Mask]()
+    for name in (*CLOSED, *HALF_OPEN):
+        if (span := getattr(where, name)) is not None:
+            masks.append(in_span(cols[name][:n], span, closed=name in CLOSED))
+    for name, wanted in (("type", where.type), ("collection", where.collection)):
+        if wanted is not None:
+            masks.append(np.isin(cols[name][:n], _codes(wanted, _known(name, collections))))
+    if where.valid_at is not None:
+        masks.append(cols["valid_from"][:n] <= where.valid_at)
+        masks.append(cols["valid_until"][:n] > where.valid_at)
+    visible = view.visible(as_of) if masks or as_of is not None else None
+    if visible is not None:
+        masks.append(visible)
+    for mask in masks[1:]:
+        masks[0] &= mask
+    return masks[0] if masks else None
+
+
+def _known(name: str, collections: Collections) -> dict[str, int]:
+    """The codes of the names in a column."""
+    return {kind: code for code, kind in enumerate(ITEM_TYPES)} if name == "type" else collections.codes
 
 
 def in_span(values: Array, span: tuple[float, float], *, closed: bool) -> Mask:

@@ -68,6 +68,9 @@ class Memtable(Source):
         row: Float32s = self._blocks[collection][place]
         return row
 
+    def vectors_at(self, collection: int, places: NDArray[np.int64]) -> Float32s:
+        return self._blocks[collection][places]
+
     def rows_of(self, item_id: str) -> Sequence[int]:
         return self._rows.get(item_id, ())
 

@@ -32,9 +32,11 @@ class Query:
     Attributes:
         raw: the queries [Q, D] as they came. metric: of the collection.
         fast: the directions [Q, D], norm 1 or 0, for the matrix product.
+        turned: the directions as codes need them; None until one does.
     """
 
     def __init__(self, queries: NDArray[np.float32], metric: str) -> None:
+        self.turned: Scores | None = None
         self.raw, self.metric, self._wide = queries, metric, queries.astype(np.float64)
         self._norms = np.sqrt(np.square(self._wide).sum(axis=1))
         if metric != "cosine":
@@ -52,13 +54,13 @@ class Query:
 
     def exact(self, vectors: NDArray[np.float32], inverse: Floats, place: int) -> Scores:
         """Scores [n] of vectors [n, D] with inverse norms [n] for one query."""
-        wide = vectors.astype(np.float64)
+        # float32 times float64 is float64, piece by piece: no wide copy of the vectors is made
         if self.metric == "cosine":
-            scores: Floats = (wide * self._directions[place]).sum(axis=1) * inverse
+            scores: Floats = (vectors * self._directions[place]).sum(axis=1) * inverse
         elif self.metric == "dot":
-            scores = (wide * self._wide[place]).sum(axis=1)
+            scores = (vectors * self._wide[place]).sum(axis=1)
         else:
-            scores = 0.0 - np.sqrt(np.square(wide - self._wide[place]).sum(axis=1))
+            scores = 0.0 - np.sqrt(np.square(vectors - self._wide[place]).sum(axis=1))
         return scores.astype(np.float32)
 
     def shortlist(self, products: Floats, inverse: Floats, place: int, k: int) -> NDArray[np.int64]:

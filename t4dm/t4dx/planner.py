@@ -26,8 +26,8 @@ from t4dm.t4dx.filters import Filter
 from t4dm.t4dx.ladders import ladder_of
 from t4dm.t4dx.matching import match
 from t4dm.t4dx.metrics import Query
-from t4dm.t4dx.proposals import FEW, by_codes, by_graph
-from t4dm.t4dx.scoring import LIFE, Best, Column, Part, Ranked, column_of, part_of, score, score_few
+from t4dm.t4dx.proposals import FEW, by_codes, by_graph, loose_part, reach_of
+from t4dm.t4dx.scoring import Best, Column, Part, Ranked, column_of, part_of, score
 from t4dm.t4dx.state import Version
 from t4dm.t4dx.types import AsOf, Hit, Hits
 from t4dm.t4dx.zone_maps import pruned
@@ -63,6 +63,37 @@ def search(
 
     `tally` is told how often views were searched in which way.
     """
+    best, plans = _searched(version, queries, k, wheres, as_of, code, aim, tally)
+    return [_top(version, ranked, k, plan) for ranked, plan in zip(best.ranked, plans, strict=True)]
+
+
+def nearest(
+    version: Version,
+    queries: NDArray[np.float32],
+    k: int,
+    wheres: Sequence[Filter],
+    as_of: AsOf | None,
+    *,
+    code: int = 0,
+    aim: Aim = Aim(),  # noqa: B008
+    tally: Counter[str] | None = None,
+) -> list[list[tuple[str, float]]]:
+    """What `search` finds, as ids with their scores: no item is loaded."""
+    best, _ = _searched(version, queries, k, wheres, as_of, code, aim, tally)
+    return [[(item_id, -score) for score, item_id, _, _ in sorted(ranked)[:k]] for ranked in best.ranked]
+
+
+def _searched(
+    version: Version,
+    queries: NDArray[np.float32],
+    k: int,
+    wheres: Sequence[Filter],
+    as_of: AsOf | None,
+    code: int,
+    aim: Aim,
+    tally: Counter[str] | None,
+) -> tuple[Best, list[list[Mapping[str, object]]]]:
+    """The best of all views, and for each query how each view was searched."""
     query = Query(queries, version.collections.rows[code].metric)
     groups: dict[Filter, list[int]] = {}
     for place in range(len(queries)):
@@ -80,7 +111,7 @@ def search(
                 plans[place].append(line)
     for plan in plans:
         plan.sort(key=_number)
-    return [_top(version, ranked, k, plan) for ranked, plan in zip(best.ranked, plans, strict=True)]
+    return best, plans
 
 
 def count(version: Version, where: Filter, as_of: AsOf | None = None) -> int:
@@ -109,9 +140,9 @@ def _search_view(
     reason = line["pruned"] = pruned(view, where, as_of)
     if not reason:
         part = part_of(view, number, code, where, as_of, version.collections)
-        line["matches"] = len(part.rows)
-        if len(part.rows) and best.k:
-            line |= _look(_Sight(part, query, asked, best, aim))
+        line["matches"] = part.count
+        if part.count and best.k:
+            line |= _look(_Sight(part, query, asked, best, aim, _is_small(version, code, aim)))
     line["seconds"] = time.perf_counter() - started
     return line
 
@@ -124,41 +155,50 @@ class _Sight(NamedTuple):
     asked: list[int]
     best: Best
     aim: Aim
+    small: bool  # the collection
+
+
+def _is_small(version: Version, code: int, aim: Aim) -> bool:
+    """Whether a whole collection is searched exactly."""
+    least, views = (aim.costs or _USUAL).small, version.views
+    return (
+        sum(view.n for view in views) <= least or sum(column_of(view, code).size for view in views) <= least
+    )
 
 
 def _look(sight: _Sight) -> dict[str, Any]:
     """Choose a path and take it."""
     part, aim = sight.part, sight.aim
     column = column_of(part.view, part.code)
-    if aim.recall >= 1.0 or column.size <= (aim.costs or _USUAL).small:
+    if aim.recall >= 1.0 or sight.small:
         score(part, sight.query, sight.asked, sight.best)
         return {"path": "exact", "reason": "recall=1" if aim.recall >= 1.0 else "small"}
     graph = part.view.source.graph(part.code)
     if graph is None:
         return _scan(sight, column)
-    inside, loose = _divided(part, graph)
-    share = len(inside.rows) / max(1, graph.rows)
+    reach = reach_of(part, column, graph)
+    share = reach.size / max(1, graph.rows)
     if share < costs.LEAST_SHARE:
         return {**_scan(sight, column), "share": share}
     ladder = _ladder(graph, sight)
     ef = aim.ef or costs.walk_size(ladder, aim.recall, share, sight.best.k)
     if not ef:
         return {**_scan(sight, column), "share": share, "longest_walk": ladder[-1]}
-    task = _task(sight, column)._replace(graphed=len(inside.rows), loose=len(loose.rows), ef=ef)
-    choice = _choice(sight, task)
+    loose = len(reach.loose)
+    choice = _choice(sight, _task(sight, column)._replace(graphed=reach.size, loose=loose, ef=ef))
     if choice.path != "graph":
         return _scan(sight, column, choice)
-    walked = by_graph(inside, column, graph, sight.query, sight.asked, sight.best, ef=ef)
+    walked = by_graph(part, column, graph, reach, sight.query, sight.asked, sight.best, ef=ef)
     line = {**_told(sight, choice), "scored": walked.scored, "ef": ef, "share": share}
-    if 0 < len(loose.rows) <= FEW:  # as a rule: a build leaves some without a way in
-        for place in sight.asked:
-            score_few(loose, sight.query, place, sight.best)
-        line["loose"] = "exact"
-    elif len(loose.rows):
-        line["loose"] = _scan(sight._replace(part=loose), column)["path"]
+    if loose:
+        line["loose"] = "exact"  # as a rule: a build leaves some without a way in
+    if loose > FEW:
+        others = [place for place in sight.asked if place not in walked.short]
+        rest = sight._replace(part=loose_part(part, column, reach), asked=others)
+        line["loose"] = _scan(rest, column)["path"] if others else line["loose"]
     if walked.short:
         line["fallback"] = len(walked.short)
-        line["fallback_path"] = _scan(sight._replace(part=inside, asked=walked.short), column)["path"]
+        line["fallback_path"] = _scan(sight._replace(asked=walked.short), column)["path"]
     return line
 
 
@@ -184,7 +224,7 @@ def _told(sight: _Sight, choice: Choice) -> dict[str, Any]:
 def _task(sight: _Sight, column: Column) -> Task:
     coded, dim = _coded(sight, column), sight.query.dim
     return Task(
-        matches=len(sight.part.rows),
+        matches=sight.part.count,
         places=column.size,
         dim=dim,
         queries=len(sight.asked),
@@ -204,29 +244,6 @@ def _coded(sight: _Sight, column: Column) -> CodedColumn | None:
     if column.size < FEWEST or dim < NARROWEST:
         return None
     return coded_column(part.view.source, part.code, dim)
-
-
-def _divided(part: Part, graph: Graph) -> tuple[Part, Part]:
-    """The rows that a graph can find, and those that it cannot."""
-    if not part.whole:
-        return _halves(part, graph)
-    # kept without the part itself, which would keep its view alive
-    name, also = f"divided {part.code}", weakref.ref(graph)
-    kept = part.view.memo(name, LIFE, lambda: [half[3:6] for half in _halves(part, graph)], also=also)
-    inside, loose = (
-        part._replace(rows=rows, places=places, inverse=inverse) for rows, places, inverse in kept
-    )
-    return inside, loose._replace(whole=False)
-
-
-def _halves(part: Part, graph: Graph) -> tuple[Part, Part]:
-    lonely = np.ones(max(graph.rows, int(part.places.max()) + 1), bool)
-    lonely[: graph.rows] = False
-    lonely[graph.unreached] = True
-    loose = lonely[part.places]
-    if not loose.any():
-        return part, part.take(np.zeros(0, np.int64))
-    return part.take(np.flatnonzero(~loose)), part.take(np.flatnonzero(loose))
 
 
 def _ladder(graph: Graph, sight: _Sight) -> tuple[float, ...]:

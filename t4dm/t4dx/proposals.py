@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t4dm.t4dx.ann import Bitmap, Graph
-from t4dm.t4dx.codes import CodedColumn, Probe
+from t4dm.t4dx.codes import CodedColumn, Probe, turning
 from t4dm.t4dx.metrics import Query
+from t4dm.t4dx.predicates import Mask
 from t4dm.t4dx.scoring import LIFE, Best, Column, Part, score, score_few
+from t4dm.t4dx.tables import Rows
 
 FEW: Final = 64
-"""Rows up to which each is fetched by itself."""
+"""Rows that a graph does not reach up to which they are scored with what it proposes."""
 _FIRST: Final = 32  # rows scored first, to know what is worth a look
 
 
@@ -30,10 +32,13 @@ def by_codes(
     part: Part, coded: CodedColumn, query: Query, asked: Sequence[int], best: Best, *, sureness: float
 ) -> int:
     """Score the rows whose codes leave it plausible that they are among the best; returns how many rows."""
-    codes = coded.codes(part.block, int(part.places.max()) + 1)
-    whole = len(part.places) == int(part.places[-1]) + 1 and bool((np.diff(part.places) == 1).all())
-    near = codes.first(len(part.places)) if whole else codes.take(part.places)
-    probe, scored = Probe(coded, query.fast[asked]), 0
+    places = part.places
+    codes = coded.codes(part.block, int(places.max()) + 1)
+    whole = len(places) == int(places[-1]) + 1 and bool((np.diff(places) == 1).all())
+    near = codes.first(len(places)) if whole else codes.take(places)
+    if query.turned is None:  # once, for all the columns that are searched by codes
+        query.turned = turning(query.dim).turned(query.fast)
+    probe, scored = Probe(coded, query.fast[asked], query.turned[asked]), 0
     for number, place in enumerate(asked):
         ceilings = query.ceiling(probe.ceilings(near, number, sureness), part.inverse, place)
         keep = _worth_a_look(part, query, ceilings, place, best)
@@ -60,33 +65,67 @@ def _worth_a_look(
     return np.flatnonzero(keep)
 
 
+class Reach(NamedTuple):
+    """What a graph holds of a part: `mask` [graph.rows] of its places, their number, their bitmap (None
+    where the graph reaches no others), and the places of the part that it does not reach.
+    """
+
+    mask: Mask
+    size: int
+    allowed: Bitmap | None
+    loose: Rows
+
+
+def reach_of(part: Part, column: Column, graph: Graph) -> Reach:
+    """What a graph holds of a part; kept where the part is all of the present."""
+    if not part.whole:
+        return _reach(part, column, graph)
+    # an attribute of the part must not be kept: it would keep its view alive
+    name, also = f"reach {part.code}", weakref.ref(graph)
+    kept: Reach = part.view.memo(name, LIFE, lambda: _reach(part, column, graph), also=also)
+    return kept
+
+
+def _reach(part: Part, column: Column, graph: Graph) -> Reach:
+    mask = part.mask(max(column.size, graph.rows))
+    lonely = np.concatenate((graph.unreached, np.arange(graph.rows, len(mask))))
+    loose = lonely[mask[lonely]]
+    mask = mask[: graph.rows]
+    mask[graph.unreached] = False
+    count = part.count - len(loose)
+    every = count + len(graph.unreached) == graph.rows
+    return Reach(mask, count, None if every else np.packbits(mask, bitorder="little"), loose)
+
+
 def by_graph(
     part: Part,
     column: Column,
     graph: Graph,
+    reach: Reach,
     query: Query,
     asked: Sequence[int],
     best: Best,
     *,
     ef: int,
 ) -> Walked:
-    """Score what a graph proposes among the rows of a part that lie in it. The graph is not trusted: what it
-    may not return is dropped, and a query that got too few is named, to be searched otherwise.
+    """Score what a graph proposes among the rows of a part that it holds, and the few that it does not reach.
+    The graph is not trusted: what it may not return is dropped, and a query that got too few is named, to be
+    searched otherwise; for that one nothing was scored.
     """
-    mask, allowed = _allowed(part, graph)
     wanted = max(_FIRST, 2 * best.k)
-    got = graph.search(query.raw[asked], wanted, ef=max(ef, wanted), allowed=allowed)[1]
-    enough, short, scored = min(wanted, len(part.places)), list[int](), 0
+    points = query.raw if query.metric == "l2" else query.fast
+    got = graph.search(points[asked], wanted, ef=max(ef, wanted), allowed=reach.allowed)[1]
+    also = reach.loose if len(reach.loose) <= FEW else reach.loose[:0]
+    enough, short, scored = min(wanted, reach.size), list[int](), 0
     for place, found in zip(asked, got, strict=True):
         inside = np.unique(found[(found >= 0) & (found < graph.rows)])
-        inside = inside[mask[inside]]
+        inside = inside[reach.mask[inside]]
         if len(inside) < enough:
             short.append(place)
             continue
-        rows = column.rows[inside]
-        inverse = part.view.items["inv_norm"][rows]
-        chosen = part._replace(rows=rows, places=inside, inverse=inverse, whole=False)
-        if len(inside) <= FEW:
+        inside = np.concatenate((inside, also)) if len(also) else inside
+        chosen = part.other(column.rows[inside], inside)
+        if len(inside) <= 2 * FEW:
             score_few(chosen, query, place, best)
         else:
             score(chosen, query, [place], best)
@@ -94,18 +133,6 @@ def by_graph(
     return Walked(scored, short)
 
 
-def _allowed(part: Part, graph: Graph) -> tuple[NDArray[np.bool_], Bitmap | None]:
-    """The places of a part that lies in a graph, and their bitmap; none where it reaches no others."""
-
-    def make() -> tuple[Any, ...]:
-        mask = np.zeros(graph.rows, bool)
-        mask[part.places] = True
-        every = len(part.places) + len(graph.unreached) == graph.rows
-        return part.places, mask, None if every else np.packbits(mask, bitorder="little")
-
-    if part.whole:
-        kept = part.view.memo(f"allowed {part.code}", LIFE, make, also=weakref.ref(graph))
-        if kept[0] is part.places:
-            return kept[1], kept[2]
-    _, mask, bits = make()
-    return mask, bits
+def loose_part(part: Part, column: Column, reach: Reach) -> Part:
+    """The rows of a part that a graph does not reach."""
+    return part.other(column.rows[reach.loose], reach.loose)

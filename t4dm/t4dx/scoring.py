@@ -12,10 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t4dm.t4dx.filters import Filter
-from t4dm.t4dx.matching import match
+from t4dm.t4dx.matching import sift
 from t4dm.t4dx.metrics import Floats, Query, Scores
+from t4dm.t4dx.predicates import Mask
 from t4dm.t4dx.registry import Collections
-from t4dm.t4dx.tables import Rows, View
+from t4dm.t4dx.tables import NO_ROWS, Rows, View
 from t4dm.t4dx.types import AsOf, Float32s
 from t4dm.t4dx.zone_maps import hull
 
@@ -25,18 +26,62 @@ LIFE: Final = tuple(("items", name) for name in ("alive", "record_until", "vec_r
 Ranked = tuple[float, str, int, int]  # -score, id, view, row
 
 
-class Part(NamedTuple):
-    """The rows [n] of one view that pass a filter and have a vector in one collection; where the vectors lie
-    [n], and one over their lengths [n]; whether these are all of the present: what is made of them is kept.
+@final
+class Part:
+    """The rows [n] of one view that pass a filter and have a vector in one collection, ascending or not.
+
+    Attributes:
+        rows, places: the rows, and where their vectors lie [n].
+        inverse: one over their lengths [n].
+        count: n.
+        whole: whether these are all of the present; what is made of them is kept.
     """
 
-    view: View
-    number: int
-    code: int
-    rows: Rows
-    places: Rows
-    inverse: Floats
-    whole: bool = False
+    __slots__ = ("_inverse", "_mask", "_places", "_rows", "code", "count", "number", "view", "whole")
+
+    def __init__(
+        self,
+        view: View,
+        number: int,
+        code: int,
+        rows: Rows,
+        places: Rows,
+        inverse: Floats | None = None,
+        *,
+        whole: bool = False,
+    ) -> None:
+        self.view, self.number, self.code, self.whole, self.count = view, number, code, whole, len(rows)
+        self._rows: Rows | None = rows
+        self._places: Rows | None = places
+        self._inverse = inverse
+        self._mask: Mask | None = None
+
+    @classmethod
+    def sieved(cls, view: View, number: int, code: int, mask: Mask) -> Part:
+        """The rows where a mask [N] holds, of a view whose row i has its vector at place i; they are listed
+        only where somebody needs them.
+        """
+        part = cls(view, number, code, NO_ROWS, NO_ROWS)
+        part._rows = part._places = None
+        part._mask, part.count = mask, int(np.count_nonzero(mask))
+        return part
+
+    @property
+    def rows(self) -> Rows:
+        if self._rows is None:
+            assert self._mask is not None
+            self._rows = np.flatnonzero(self._mask)
+        return self._rows
+
+    @property
+    def places(self) -> Rows:
+        return self.rows if self._places is None else self._places
+
+    @property
+    def inverse(self) -> Floats:
+        if self._inverse is None:
+            self._inverse = self.view.items["inv_norm"][self.rows]
+        return self._inverse
 
     @property
     def block(self) -> Float32s:
@@ -44,21 +89,36 @@ class Part(NamedTuple):
         return self.view.source.vectors(self.code)
 
     def vectors(self) -> Float32s:
-        """The vectors of the rows [n, D], one by one: all of a segment are checked at their first use."""
-        one, code = self.view.source.vector, self.code
-        return np.array([one(code, place) for place in self.places.tolist()])
+        """The vectors of the rows [n, D], and no look at others: all of a segment are checked at their first
+        use.
+        """
+        return self.view.source.vectors_at(self.code, self.places)
+
+    def mask(self, size: int) -> Mask:
+        """Which of the first places are those of the part [size], to be written to."""
+        if self._mask is not None:
+            return self._mask[:size].copy()
+        mask = np.zeros(size, bool)
+        mask[self.places] = True
+        return mask
 
     def take(self, chosen: NDArray[np.int64]) -> Part:
         """Some of the rows."""
-        rows, places, inverse = self.rows[chosen], self.places[chosen], self.inverse[chosen]
-        return self._replace(rows=rows, places=places, inverse=inverse, whole=False)
+        return self.other(self.rows[chosen], self.places[chosen], self.inverse[chosen])
+
+    def other(self, rows: Rows, places: Rows, inverse: Floats | None = None) -> Part:
+        """Other rows of the same view."""
+        return Part(self.view, self.number, self.code, rows, places, inverse)
 
 
 class Column(NamedTuple):
-    """The vectors of a view in one collection: how many, and the row of each, ended ones too."""
+    """The vectors of a view in one collection: how many, the row of each, ended ones too, and whether row i
+    has the vector at place i, for each row of the view.
+    """
 
     size: int
     rows: Rows
+    straight: bool
 
 
 def part_of(
@@ -70,7 +130,10 @@ def part_of(
             f"vectors {code}", LIFE, lambda: _chosen(view, code, view.visible_items(None))
         )
         return Part(view, number, code, *kept, whole=True)
-    return Part(view, number, code, *_chosen(view, code, match(view, where, as_of, collections)))
+    found = sift(view, where, as_of, collections)
+    if found.mask is not None and column_of(view, code).straight:
+        return Part.sieved(view, number, code, found.mask)
+    return Part(view, number, code, *_chosen(view, code, found.listed()))
 
 
 def _is_the_present(view: View, as_of: AsOf) -> bool:
@@ -99,7 +162,8 @@ def column_of(view: View, code: int) -> Column:
         held = np.flatnonzero((places >= 0) & (own == code))
         rows = np.full(int(places[held].max(initial=-1)) + 1, -1, np.int64)
         rows[places[held]] = held
-        return Column(len(rows), rows)
+        straight = len(held) == view.n == len(rows) and bool((rows == np.arange(len(rows))).all())
+        return Column(len(rows), rows, straight)
 
     found: Column = view.memo(f"column {code}", (), make)
     return found
@@ -142,7 +206,7 @@ def score_few(part: Part, query: Query, place: int, best: Best) -> None:
 
 def score(part: Part, query: Query, asked: Sequence[int], best: Best) -> None:
     """Score every row of a part for some of the queries."""
-    if not len(part.rows):
+    if not part.count:
         return
     block, where, inverse = part.block, part.places, part.inverse
     if len(where) <= max(_SMALL, 2 * best.k):

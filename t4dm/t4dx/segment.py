@@ -133,6 +133,10 @@ class Segment(Source):
         row: Float32s = self._large[f"{VECTORS}{collection}"].row(place)
         return row
 
+    def vectors_at(self, collection: int, places: NDArray[np.int64]) -> Float32s:
+        rows: Float32s = self._large[f"{VECTORS}{collection}"].rows_at(places)
+        return rows
+
     def vector_counts(self) -> dict[int, int]:
         """How many vectors there are of each collection, by code."""
         names = [name for name in self._large if name.startswith(VECTORS)]

@@ -36,6 +36,10 @@ class Source(ABC):
     def vector(self, collection: int, place: int) -> Float32s:
         """One vector [D], without a look at the others."""
 
+    @abstractmethod
+    def vectors_at(self, collection: int, places: NDArray[np.int64]) -> Float32s:
+        """A copy of some vectors [n, D], without a look at the others."""
+
     def graph(self, collection: int) -> Graph | None:
         """The graph over the vectors of a collection, by its code; None while none is built."""
         return None

@@ -169,6 +169,19 @@ class View:
         """Item rows that exist now, or did then."""
         return self._visible("items", self.items, self.n, as_of)
 
+    def visible(self, as_of: AsOf | None) -> NDArray[np.bool_] | None:
+        """Which item rows exist now, or did then [n]; None where all of the present do."""
+        if as_of is not None:
+            return _mask(self.items, self.n, as_of)
+
+        def make() -> NDArray[np.bool_] | None:
+            cols, n = self.items, self.n
+            mask: NDArray[np.bool_] = cols["alive"][:n] & (cols["record_until"][:n] == math.inf)
+            return None if mask.all() else mask
+
+        found: NDArray[np.bool_] | None = self.memo("visible", _LIVES["items"], make)
+        return found
+
     def visible_edges(self, as_of: AsOf | None) -> Rows:
         """Edge rows that exist now, or did then."""
         return self._visible("edges", self.edges, self.m, as_of)

@@ -109,7 +109,7 @@ def test_the_bound_fails_no_more_often_than_it_says(name: str) -> None:
     column = CodedColumn(DIM)
     kept = column.codes(rows, len(rows))
     queries = np.concatenate([rows[:10], shape(name, 10, rng), shape("isotropic", 10, rng)])
-    probe, above = Probe(column, queries), []
+    probe, above = Probe(column, queries, Turning(DIM).turned(queries)), []
     for number, query in enumerate(queries.astype(np.float64)):
         above.append(rows.astype(np.float64) @ query > probe.ceilings(kept, number, sureness(0.99)))
     assert np.mean(above) <= 0.012

@@ -28,7 +28,6 @@ def test_the_path_follows_the_count() -> None:
     assert path(matches=100) == "exact"
     assert path(bits=0) == "exact"
     assert path(**graphed, recall=1.0) == "exact"
-    assert path(matches=4096, places=4096) == "exact"
 
 
 def test_costs_are_those_of_the_table() -> None:

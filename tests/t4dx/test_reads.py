@@ -7,6 +7,7 @@ import pytest
 from simulated_fs import SimulatedFileSystem
 from store_model import Ticks
 
+from t4dm.errors import FilterError
 from t4dm.t4dx import BOTH, IN, T4DX, AsOf, Edge, EdgeFilter, Filter, Item, Options
 
 
@@ -77,6 +78,23 @@ def test_search_gives_the_smaller_of_k_and_matches_and_explains_itself() -> None
     assert line == {"view": 0, "rows": 11, "matches": 2, "pruned": "", "path": "exact", "reason": "small"}
     assert store.search(np.ones(2), 5, Filter(kappa=(0.95, 1)), explain=True).plan[0]["pruned"] == "kappa"
     assert store.search(np.ones(2), 5).plan is None
+
+
+def test_nearest_finds_what_search_finds_and_loads_nothing() -> None:
+    store = fresh()
+    vectors = np.array([[1.0, 0.0], [0.0, 1.0], [0.6, 0.8], [1.0, 0.0]])
+    store.insert_many([Item(id=f"{n}", vector=vector, kappa=n / 10) for n, vector in enumerate(vectors)])
+    found = store.nearest([1.0, 0.0], 3)
+    assert [item_id for item_id, _ in found] == ["0", "3", "2"]
+    assert [score for _, score in found] == pytest.approx([1.0, 1.0, 0.6])
+    both = store.nearest(vectors[:2], 1, [Filter(kappa=(0.1, None)), Filter(kappa=(None, 0.0))])
+    assert both == [[("3", 1.0)], [("0", 0.0)]]
+    for where in (Filter(), Filter(kappa=(0.15, None)), Filter(ids=("0", "2"))):
+        hits = store.search([0.3, 0.4], 4, where)
+        assert store.nearest([0.3, 0.4], 4, where) == [(hit.id, hit.score) for hit in hits]
+    assert store.nearest([1.0, 0.0], 0) == store.nearest([1.0, 0.0], 5, Filter(session="nobody")) == []
+    with pytest.raises(FilterError, match="ask for k=0 or more hits"):
+        store.nearest([1.0, 0.0], -1)
 
 
 @pytest.mark.parametrize(

@@ -80,8 +80,8 @@ def test_five_sabotaged_engines_are_noticed() -> None:
     share("mutants", 0, 1)
 
 
-def test_there_are_sixty_mutants_and_each_still_finds_what_it_breaks() -> None:
-    assert len(MUTANTS) >= 60
+def test_there_are_enough_mutants_and_each_still_finds_what_it_breaks() -> None:
+    assert len(MUTANTS) >= 62
     for mutant in MUTANTS.values():
         with mutant.at_work():
             pass

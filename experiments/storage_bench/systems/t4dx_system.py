@@ -90,17 +90,17 @@ class Adapter(GraphSystem):
         return Answer(item.content, item.kappa, item.vector)
 
     def search(self, vector: Any, k: int) -> list[str]:
-        return self.store.search(vector, k, **self._aim()).ids
+        return _ids(self.store.nearest(vector, k, **self._aim()))
 
     def search_below(self, vector: Any, k: int, kappa: float) -> list[str]:
-        return self.store.search(vector, k, Filter(kappa=(None, kappa)), **self._aim()).ids
+        return _ids(self.store.nearest(vector, k, Filter(kappa=(None, kappa)), **self._aim()))
 
     def search_many(self, vectors: Any, k: int) -> list[list[str]]:
-        return [hits.ids for hits in self.store.search(vectors, k, **self._aim())]
+        return [_ids(found) for found in self.store.nearest(vectors, k, **self._aim())]
 
     def search_as_of(self, vector: Any, k: int, moment: float) -> list[str]:
         """What was the nearest at a time in seconds."""
-        return self.store.search(vector, k, as_of=moment, **self._aim()).ids
+        return _ids(self.store.nearest(vector, k, as_of=moment, **self._aim()))
 
     def _aim(self) -> dict[str, Any]:
         return {} if self.effort is None else {"recall": self.effort[0], "ef": self.effort[1]}
@@ -127,3 +127,7 @@ class Adapter(GraphSystem):
 
 def item_of(row: Row) -> Item:
     return Item(id=row.id, content=row.text, vector=row.vector, kappa=row.kappa, event_time=row.time)
+
+
+def _ids(found: list[tuple[str, float]]) -> list[str]:
+    return [item_id for item_id, _ in found]

@@ -7,8 +7,18 @@ from typing import Any
 import numpy as np
 from reliability.sabotage import GAMES, Bench, mutant
 
-from t4dm.t4dx import ann_placed, costs, graph_building, graph_files, planner, proposals, scoring
+from t4dm.t4dx import (
+    ann_placed,
+    costs,
+    graph_building,
+    graph_files,
+    planner,
+    proposals,
+    scoring,
+    sorted_columns,
+)
 from t4dm.t4dx.codes import CodedColumn, Probe
+from t4dm.t4dx.tables import View
 
 ALL = ("recall", "1,random,1.0,2000")
 HALF = ("recall", "1,clustered,0.5,2000")
@@ -25,11 +35,9 @@ def a_walk_may_return_what_was_deleted_or_filtered_out(bench: Bench) -> None:
     """Its bitmap holds all rows that the graph does."""
 
     def make(original: Any) -> Any:
-        def by_graph(part: Any, column: Any, graph: Any, *rest: Any, **more: Any) -> Any:
-            rows = column.rows[: graph.rows]
-            inverse = part.view.items["inv_norm"][rows]
-            every = part._replace(rows=rows, places=np.arange(graph.rows), inverse=inverse, whole=False)
-            return original(every, column, graph, *rest, **more)
+        def by_graph(part: Any, column: Any, graph: Any, reach: Any, *rest: Any, **more: Any) -> Any:
+            every = reach._replace(mask=np.ones(graph.rows, bool), allowed=None)
+            return original(part, column, graph, every, *rest, **more)
 
         return by_graph
 
@@ -66,13 +74,13 @@ def a_merge_hands_on_a_graph_with_the_old_places(bench: Bench) -> None:
 @mutant(ALL)
 def rows_that_a_graph_does_not_hold_or_reach_are_left_out(bench: Bench) -> None:
     def make(original: Any) -> Any:
-        def divided(part: Any, graph: Any) -> Any:
-            inside, _ = original(part, graph)
-            return inside, part.take(np.zeros(0, np.int64))
+        def reach_of(*args: Any) -> Any:
+            found = original(*args)
+            return found._replace(loose=found.loose[:0])
 
-        return divided
+        return reach_of
 
-    bench.wrap(planner, "_divided", make)
+    bench.wrap(planner, "reach_of", make)
 
 
 @mutant(*GAMES)
@@ -117,3 +125,29 @@ def a_code_is_that_of_the_row_before(bench: Bench) -> None:
 @mutant(ALL)
 def rows_are_remembered_after_their_deletion(bench: Bench) -> None:
     bench.wrap(scoring, "LIFE", lambda original: ())
+
+
+@mutant(*GAMES)
+def an_order_outlives_its_column(bench: Bench) -> None:
+    """A range is looked up in the order that a column had before it was patched."""
+
+    def make(original: Any) -> Any:
+        kept: dict[Any, Any] = {}
+
+        def order(source: Any, name: str, column: Any, n: int) -> Any:
+            found, key = original(source, name, column, n), (id(source), name, n)
+            return kept.get(key) if found is None else kept.setdefault(key, found)
+
+        return order
+
+    bench.wrap(sorted_columns, "_order", make)
+
+
+@mutant(*GAMES)
+def a_mask_forgets_what_has_ended(bench: Bench) -> None:
+    """A filter on columns lets rows pass that were deleted or superseded."""
+
+    def make(original: Any) -> Any:
+        return lambda self, as_of: None if as_of is None else original(self, as_of)
+
+    bench.wrap(View, "visible", make)
