@@ -133,8 +133,12 @@ class Neurons(nn.Module):
         return out.gain
 
     def after_reset(self, out: LIFTrajectory) -> Tensor:
-        """The membrane u that each step leaves behind `[B, T, D]`; on padding it is the frozen one."""
-        return out.membrane - self._level(out) * out.spikes if self.neuron == "lif" else out.membrane
+        """The membrane u that each step leaves behind `[B, T, D]`; on padding it is the frozen one. Its
+        gradient is that of the state after the last step: none through the reset.
+        """
+        if self.neuron != "lif":
+            return out.membrane
+        return out.membrane - self._level(out) * out.spikes.detach()
 
     def _level(self, out: LIFTrajectory) -> Tensor | float:
         return self.threshold if out.shift is None else self.threshold + out.shift.to(out.membrane.dtype)

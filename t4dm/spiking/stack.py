@@ -8,6 +8,7 @@ from typing import cast, final
 import torch
 from torch import Tensor, nn
 
+from t4dm.errors import SettingError
 from t4dm.plasticity.tape import Synapse
 from t4dm.spiking import attention_backends, lif_backends
 from t4dm.spiking.block import CorticalBlock
@@ -15,6 +16,7 @@ from t4dm.spiking.context import Context, make_context, token_clock
 from t4dm.spiking.linear_attention import widened
 from t4dm.spiking.neuromodulators import BASELINE, BY_LAYER, Injection, Neuromod
 from t4dm.spiking.oscillators import Oscillators, oscillator_signal
+from t4dm.spiking.pieces import Piece, joined, pieces
 from t4dm.spiking.recorder import SpikeRecorder
 from t4dm.spiking.state import StackAux, StackOutput, StackState, detach_state, reset_state, state_bytes
 
@@ -43,6 +45,8 @@ class CorticalStack(nn.Module):
         lif_backend: of the neurons' scans, see `lif_scan`.
         rwkv_backend: of the time mix, see `rwkv6`.
         chunk: tokens per matrix product.
+        window: tokens that are run at once; more are run one window after the other, with the state carried
+            over, which is the same but for rounding. Nothing is cut where a recorder watches.
         first_spike: count the first query and key spike of a channel in each theta cycle only.
         zero_output: start with RWKV's output projections at zero. For a stack without a door of its own that
             opens from zero, as `MemoryLM`'s does.
@@ -77,6 +81,7 @@ class CorticalStack(nn.Module):
         lif_backend: str = "auto",
         rwkv_backend: str = "auto",
         chunk: int = 64,
+        window: int = 2048,
         first_spike: bool = False,
         zero_output: bool = False,
         injection: Injection = BY_LAYER,
@@ -84,7 +89,10 @@ class CorticalStack(nn.Module):
         oscillators: Oscillators | None = None,
     ) -> None:
         super().__init__()
+        if window < 1:
+            raise SettingError("model.stack.window", window, "set it to a number of tokens from 1 on")
         self.width = width
+        self.window = window
         self.injection = injection
         self.modulators = modulators
         self.oscillators = oscillators
@@ -147,11 +155,17 @@ class CorticalStack(nn.Module):
         h, recall = widened(h), None if recall is None else widened(recall)
         if state is None:
             state = self.init_state(h.shape[0], h.device)
-        mask, reset, state = _simplify(mask, reset, state)
         rhythms = self.oscillators if oscillators is None else oscillators
         levels = self.modulators if modulators is None else modulators
-        context, clock = self._context(h, state, levels, rhythms, mask, reset, recorder)
-        return self._run(h, state, context, clock, recall, recall_mask, local)
+        whole, outputs, masks = Piece(h, recall_mask, levels, mask, reset), list[StackOutput](), []
+        short = recorder is not None or h.shape[1] <= self.window
+        for piece in [whole] if short else pieces(whole, self.window):
+            mask, reset, state = _simplify(piece.mask, piece.reset, state)
+            context, clock = self._context(piece.h, state, piece.modulators, rhythms, mask, reset, recorder)
+            outputs.append(self._run(piece.h, state, context, clock, recall, piece.recall_mask, local))
+            masks.append(mask)
+            state = outputs[-1].state
+        return outputs[0] if len(outputs) == 1 else joined(outputs, masks)
 
     def _context(
         self,
