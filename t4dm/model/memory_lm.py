@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from t4dm.backbone.load import Backbone
 from t4dm.backbone.tap import inserted, stream_at
+from t4dm.errors import SettingError
 from t4dm.memory.embedders import LexicalEmbedder
 from t4dm.memory.memory import Memory, Recall
 from t4dm.memory.policies import AnyPolicy, Policy
@@ -92,6 +93,10 @@ class MemoryLM(nn.Module):
         recalled: k, items for each read.
         recall_tokens: tokens of an item that are read.
         working: items of the working memory for each read; 0 goes without one.
+
+    Raises:
+        InsertionPointError: there is no such layer.
+        SettingError: `working` is negative.
     """
 
     def __init__(
@@ -107,6 +112,8 @@ class MemoryLM(nn.Module):
     ) -> None:
         super().__init__()
         backbone.layer(insert_at)
+        if working < 0:
+            raise SettingError("model.memory_lm.working", working, "0 or more: ++model.memory_lm.working=2")
         self._backbone = (backbone,)
         self.language_model = backbone.model
         self.insert_at, self.recalled, self.recall_tokens = insert_at, recalled, recall_tokens
@@ -181,7 +188,7 @@ class MemoryLM(nn.Module):
         if not bypass and self.working and reads is not None and writes is not None:
             held = self.hold(input_ids, reads, writes, reset=reset, mask=mask)
         if recall is not None and reads is not None:
-            rows = self.rows(recall, reads, input_ids, newer=None if held is None else held.found.sum(-1))
+            rows = self.rows(recall, reads, input_ids)
         adapter = _Adapter(self, mask[:, -input_ids.shape[1] :], reset, state, modulators, negatives, rows)
         if held is not None and reads is not None:
             adapter.hold(held, input_ids, visibility(reads, input_ids.shape[1]).to(input_ids.device))
@@ -249,22 +256,10 @@ class MemoryLM(nn.Module):
         likeness = (asked @ told.T).view(allowed.shape).to(allowed.device)
         return hold(allowed, likeness, writes, k=self.working, limit=self.recall_tokens)
 
-    def rows(
-        self, recall: Recall, reads: Reads, input_ids: Tensor, *, newer: Tensor | None = None
-    ) -> MemoryRows:
-        """Recalled items as rows for the stack.
-
-        Args:
-            recall: one row for each read.
-            reads: of the batch.
-            input_ids: `[B, T]`.
-            newer: `[B, Q]` items of the working memory, all of them newer than what is recalled.
-        """
+    def rows(self, recall: Recall, reads: Reads, input_ids: Tensor) -> MemoryRows:
+        """Recalled items as rows for the stack."""
         batch, length = input_ids.shape
         rows = recall_rows(recall, batch=batch, limit=self.recall_tokens, pad_id=0, device=input_ids.device)
-        if newer is not None:
-            shift = newer.repeat_interleave(recall.mask.shape[1], dim=1)
-            rows = rows._replace(recency=rows.recency + shift)
         states = self._encode(rows)
         k, per_item = recall.mask.shape[1], states.shape[2]
         seen = visibility(reads, length).to(input_ids.device).repeat_interleave(k * per_item, dim=-1)
@@ -281,7 +276,7 @@ class MemoryLM(nn.Module):
         return torch.cat([keys, self.entry(words)[rows.content]], dim=-1)
 
     def working_rows(self, e: Tensor, input_ids: Tensor, held: Held, seen: Tensor) -> MemoryRows:
-        """What the working memory holds as rows for the stack.
+        """What the working memory holds as rows for the stack; their marks of recency are their own.
 
         Args:
             e: `[B, T, D]`, the projected stream of the batch, with its graph.
@@ -291,7 +286,7 @@ class MemoryLM(nn.Module):
         """
         at, inside = places(held)
         row = held.row[..., None]
-        keys = e[row, at[..., :-1]] + self.recency[held.recency][..., None, :]
+        keys = e[row, at[..., :-1]] + self.recency[self.recalled + held.recency][..., None, :]
         words = self.backbone.decoder.embed_tokens.weight[input_ids[row, at[..., 1:]]]
         states = torch.cat([keys, self.entry(words)], dim=-1).flatten(1, 3)
         filled = inside[..., 1:].flatten(2)  # [B, Q, k * (L - 1)]

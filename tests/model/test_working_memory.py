@@ -9,11 +9,11 @@ from torch import Tensor
 from t4dm.backbone.load import load_backbone
 from t4dm.data.recall import RecallTask
 from t4dm.data.recall_module import RecallDataModule
-from t4dm.memory.policies import AnyPolicy
+from t4dm.errors import SettingError
 from t4dm.model import MemoryLM, Reads, Writes
 from t4dm.model.working_memory import earlier, hold, places
 
-from .conftest import open_gate, told
+from .conftest import asked, open_gate, told
 
 NO = -1
 
@@ -217,7 +217,7 @@ def test_rows_are_the_states_before_the_tokens_and_the_tokens_of_the_chosen_span
                 span = range(int(held.start[b, q, j]), int(held.end[b, q, j]))
                 row = int(held.row[b, q, j])
                 for n, place in enumerate(span[:-1]):
-                    key = e[row, place] + model.recency[int(held.recency[b, q, j])]
+                    key = e[row, place] + model.recency[2 + int(held.recency[b, q, j])]
                     value = model.entry(table[windows["input_ids"][row, place + 1]])
                     torch.testing.assert_close(rows[b, q, j, n, :width], key, rtol=1e-5, atol=1e-5)
                     torch.testing.assert_close(rows[b, q, j, n, width:], value, rtol=1e-5, atol=1e-5)
@@ -286,19 +286,21 @@ def test_padding_on_the_left_changes_nothing(make_working, windows) -> None:
     torch.testing.assert_close(moved[mask], plain[mask], rtol=1e-3, atol=1e-4)
 
 
-def test_what_t4dx_gives_back_counts_as_older(make_model, data, memory, writer, windows) -> None:
-    """The newest has recency 0: with one item held, T4DX's newest gets the next one."""
+def test_what_t4dx_gives_back_is_read_as_without_a_working_memory(
+    make_model, data, memory, writer, windows
+) -> None:
+    """Its marks of recency are those of an exam, where nothing is held; what is held comes behind."""
     model = make_model(working=1).eval()
     batch = told(data, model, memory, writer)
-    asks = Reads(batch["read_start"], batch["read_end"], batch["sessions"])
-    recall = model.recall(batch["input_ids"], asks, memory, AnyPolicy())
-    plain = model.rows(recall, asks, batch["input_ids"]).states
-    one = torch.ones_like(asks.end)
-    shifted = model.rows(recall, asks, batch["input_ids"], newer=one).states
-    newest = int(recall.ages[0].argsort(stable=True)[0])
-    per_item = plain.shape[1] // recall.ages[: asks.end.shape[1]].numel()
-    spot, width = newest * per_item, model.stack.width
-    torch.testing.assert_close(
-        shifted[0, spot, :width] - plain[0, spot, :width], model.recency[1] - model.recency[0]
-    )
-    assert torch.equal(shifted[..., width:], plain[..., width:])
+    plain = asked(model, batch, memory)
+    both = asked(model, batch, memory, writes=writes_of(batch))
+    rows = plain.rows.states.shape[1]
+    assert both.rows.states.shape[1] > rows
+    assert torch.equal(both.rows.states[:, :rows], plain.rows.states)
+    assert torch.equal(both.rows.visible[..., :rows], plain.rows.visible)
+    assert model.recency.shape == (3, 32)
+
+
+def test_a_negative_number_of_items_is_refused(make_model) -> None:
+    with pytest.raises(SettingError, match=r"0 or more: \+\+model\.memory_lm\.working=2$"):
+        make_model(working=-1)
