@@ -12,7 +12,7 @@ from t4dm.model import MemoryLM
 from t4dm.model.decoding import begin
 from t4dm.model.hearing import Offered
 from t4dm.model.hits import RecalledItem
-from t4dm.model.memory_lm import MemoryRows
+from t4dm.model.in_stream import MemoryRows
 from t4dm.model.recall_reading import row_tokens, strongest_rows, watching_recall
 
 STEPS = ((86_400.0, "d"), (3_600.0, "h"), (60.0, "min"), (1.0, "s"))

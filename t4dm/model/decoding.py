@@ -14,7 +14,8 @@ import torch
 from torch import Tensor
 
 from t4dm.backbone.load import new_cache
-from t4dm.model.memory_lm import MemoryLM, MemoryRows
+from t4dm.model.in_stream import MemoryRows
+from t4dm.model.memory_lm import MemoryLM
 from t4dm.spiking.state import StackState, map_state
 
 

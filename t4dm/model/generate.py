@@ -13,7 +13,8 @@ from t4dm.memory.memory import Memory, Recall
 from t4dm.memory.policies import AnyPolicy, Policy
 from t4dm.model.decoding import Running, begin, keep, padded_left, step
 from t4dm.model.hits import one_query
-from t4dm.model.memory_lm import MemoryLM, MemoryRows
+from t4dm.model.in_stream import MemoryRows
+from t4dm.model.memory_lm import MemoryLM
 from t4dm.model.reads import Reads
 from t4dm.model.sampling import Sampler
 from t4dm.model.text_stream import TextStream
