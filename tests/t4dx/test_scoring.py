@@ -24,14 +24,21 @@ def fresh(dim: int, *, metric: str = "cosine", clock: object = None) -> T4DX:
     return store
 
 
-def filled(vectors: Vectors, names: list[str], *, metric: str = "cosine", flushed: int = 0) -> T4DX:
+def filled(
+    vectors: Vectors,
+    names: list[str],
+    *,
+    metric: str = "cosine",
+    flushed: int = 0,
+    kappas: NDArray[np.float64] | None = None,
+) -> T4DX:
     """The first `flushed` vectors in a segment, the others in the memtable; kappa is the share of the rows
-    before. Between them lie items of "default", and some without a vector.
+    before unless it is given. Between them lie items of "default", and some without a vector.
     """
     store = fresh(vectors.shape[1], metric=metric)
-    items = []
+    items, kappa = [], np.arange(len(names)) / len(names) if kappas is None else kappas
     for n, (name, vector) in enumerate(zip(names, vectors, strict=True)):
-        items.append(Item(id=name, vector=vector, collection="c", kappa=n / len(names)))
+        items.append(Item(id=name, vector=vector, collection="c", kappa=float(kappa[n])))
         if n % 5 == 0:
             items.append(Item(id=f"{name} elsewhere", vector=[1.0, n]))
             items.append(Item(id=f"{name} bare", collection="c"))
@@ -164,8 +171,8 @@ def test_scores_are_worked_out_by_hand() -> None:
         (129, 3, None),
         (400, 7, None),
         (400, 7, (0.3, None)),  # most rows of a view
-        (800, 7, (0.0, 0.2)),  # few of them, and more than are scored one by one
-        (800, 90, (0.1, 0.3)),
+        (800, 7, (0.0, 0.35)),  # less than half of them, and more than are scored one by one
+        (800, 90, (0.1, 0.5)),
         (400, 250, None),
         (400, 500, None),
     ],
@@ -176,7 +183,8 @@ def test_score_finds_what_a_plain_loop_finds(
     rng = np.random.default_rng(n + k)
     vectors = (rng.standard_normal((n, 12)) * rng.lognormal(size=(n, 1))).astype(np.float32)
     names = [f"{number:04d}" for number in rng.permutation(n)]
-    store = filled(vectors, names, metric=metric, flushed=n // 3)
+    kappas = rng.permutation(n) / n
+    store = filled(vectors, names, metric=metric, flushed=n // 3, kappas=kappas)
     queries = rng.standard_normal((2, 12)).astype(np.float32)
     best, few, query = Best(2, k), Best(2, k), Query(queries, metric)
     for part in parts(store, EVERY if passing is None else Filter(kappa=passing)):
@@ -184,7 +192,6 @@ def test_score_finds_what_a_plain_loop_finds(
         for place in range(2 if len(part.rows) else 0):
             score_few(part, query, place, few)
     low, high = passing or (None, None)
-    kappas = np.arange(n) / n
     keep = (kappas >= (low or 0.0)) & (kappas <= (1.0 if high is None else high))
     kept = [name for name, kept in zip(names, keep, strict=True) if kept]
     for place in range(2):
