@@ -58,7 +58,7 @@ class Adapter(System):
         return _ids(self._query(vector, k).where(f"kappa <= {kappa!r}", prefilter=True))
 
     def _query(self, vector: Any, k: int) -> Any:
-        query = self._table.search(vector).distance_type("cosine").limit(k).select(["id"])
+        query = self._table.search(vector).distance_type("cosine").limit(k).select(["id", "_distance"])
         if self.effort is None:
             return query
         probes, ef = self.effort
