@@ -31,15 +31,16 @@ def filled(
     metric: str = "cosine",
     flushed: int = 0,
     kappas: NDArray[np.float64] | None = None,
+    mixed: bool = True,
 ) -> T4DX:
     """The first `flushed` vectors in a segment, the others in the memtable; kappa is the share of the rows
-    before unless it is given. Between them lie items of "default", and some without a vector.
+    before unless it is given. Between them lie items of "default", and some without a vector, if `mixed`.
     """
     store = fresh(vectors.shape[1], metric=metric)
     items, kappa = [], np.arange(len(names)) / len(names) if kappas is None else kappas
     for n, (name, vector) in enumerate(zip(names, vectors, strict=True)):
         items.append(Item(id=name, vector=vector, collection="c", kappa=float(kappa[n])))
-        if n % 5 == 0:
+        if mixed and n % 5 == 0:
             items.append(Item(id=f"{name} elsewhere", vector=[1.0, n]))
             items.append(Item(id=f"{name} bare", collection="c"))
         if n + 1 == flushed:
@@ -161,6 +162,7 @@ def test_scores_are_worked_out_by_hand() -> None:
         assert found(best) == found(few) == wanted[metric]
 
 
+@pytest.mark.parametrize("mixed", [True, False])
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize(
     ("n", "k", "passing"),
@@ -178,13 +180,13 @@ def test_scores_are_worked_out_by_hand() -> None:
     ],
 )
 def test_score_finds_what_a_plain_loop_finds(
-    metric: str, n: int, k: int, passing: tuple[float | None, float | None] | None
+    metric: str, n: int, k: int, passing: tuple[float | None, float | None] | None, mixed: bool
 ) -> None:
     rng = np.random.default_rng(n + k)
     vectors = (rng.standard_normal((n, 12)) * rng.lognormal(size=(n, 1))).astype(np.float32)
     names = [f"{number:04d}" for number in rng.permutation(n)]
     kappas = rng.permutation(n) / n
-    store = filled(vectors, names, metric=metric, flushed=n // 3, kappas=kappas)
+    store = filled(vectors, names, metric=metric, flushed=n // 3, kappas=kappas, mixed=mixed)
     queries = rng.standard_normal((2, 12)).astype(np.float32)
     best, few, query = Best(2, k), Best(2, k), Query(queries, metric)
     for part in parts(store, EVERY if passing is None else Filter(kappa=passing)):
@@ -254,10 +256,11 @@ def test_a_part_holds_the_rows_with_a_vector_in_one_collection(flushed: int) -> 
     assert other.vectors().tolist() == [[1.0, 0.0], [1.0, 5.0], [1.0, 10.0]]
 
 
+@pytest.mark.parametrize("mixed", [True, False])
 @pytest.mark.parametrize("flushed", [0, 12])
-def test_a_filter_leaves_a_part_with_the_rows_that_pass(flushed: int) -> None:
+def test_a_filter_leaves_a_part_with_the_rows_that_pass(flushed: int, mixed: bool) -> None:
     vectors = np.arange(24, dtype=np.float32).reshape(12, 2)
-    store = filled(vectors, list("abcdefghijkl"), flushed=flushed)
+    store = filled(vectors, list("abcdefghijkl"), flushed=flushed, mixed=mixed)
     part = only(store, Filter(kappa=(0.5, 0.75)))
     assert ids(part) == list("ghij")
     assert np.array_equal(part.vectors(), vectors[6:10])
