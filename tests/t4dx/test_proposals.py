@@ -243,8 +243,8 @@ def test_a_few_rows_that_a_graph_does_not_reach_are_scored_with_its_own(stores: 
 
 def test_many_rows_that_a_graph_does_not_reach_are_left_to_the_caller(stores: dict[str, T4DX]) -> None:
     part, query, best = (
-        part_in(stores["dot"], odd(stores["dot"])),
-        queries_near(stores["dot"], "dot", 1),
+        part_in(stores["l2"], odd(stores["l2"])),
+        queries_near(stores["l2"], "l2", 1),
         Best(1, 9),
     )
     graph = Told([list(range(1, 81, 2))], ROWS - 2 * (FEW + 1))
