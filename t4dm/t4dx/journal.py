@@ -60,7 +60,8 @@ class Journal:
         self._fs, self._options, self._seal = fs, options, seal
         self._zeroed = options.durability == "sync"
         self._logged = appended
-        self._appended, self._marked, self._older, self._spare = appended, marked, dict(older), 0
+        self._appended, self._marked, self._spare = appended, marked, 0
+        self._older, self._older_lock = dict(older), threading.Lock()  # replaced, never changed in place
         self._turn = threading.Condition(threading.Lock())
         self._syncing = False
         self._file_lock, self._spare_lock = threading.RLock(), threading.Lock()
@@ -175,7 +176,8 @@ class Journal:
 
     def forget(self, first: int) -> None:
         """A manifest says that logs before this id are flushed: count them no more."""
-        self._older = {number: size for number, size in self._older.items() if number >= first}
+        with self._older_lock:
+            self._older = {number: size for number, size in self._older.items() if number >= first}
 
     def poisoned(self, error: BaseException) -> errors.StoreError:
         """Refuse writes from now on; returns what to raise."""
@@ -231,7 +233,8 @@ class Journal:
             if old.size != mark.size:  # the old log names a successor that nobody writes to
                 self.poisoned(error)
             raise
-        self._older[old.info.file_id] = old.size
+        with self._older_lock:
+            self._older = {**self._older, old.info.file_id: old.size}
         self.log, self._spare, self._marked = new, 0, True
         old.close()
         return info

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import threading
 
 import pytest
 from simulated_fs import Crash, SimulatedFileSystem
@@ -298,3 +299,31 @@ def test_a_damaged_commit_of_an_acknowledged_transaction_is_refused() -> None:
     fs._file("store/" + wal.wal_name(1)).data[commit + 3] ^= 1
     with pytest.raises(CorruptionError, match="below LSN 6 that was synced"):
         opened(fs)
+
+
+def test_logs_are_forgotten_while_the_writer_goes_on_in_new_ones() -> None:
+    """A flush forgets in its own thread; the writer rotates meanwhile."""
+    store, faults, done = opened(SimulatedFileSystem()), list[BaseException](), threading.Event()
+    live = journal(store)
+    live._older = dict.fromkeys(range(-20_000, 0), 1)
+
+    def forgetting() -> None:
+        try:
+            while not done.is_set():
+                live.forget(-20_000)
+        except BaseException as error:
+            faults.append(error)
+
+    thread = threading.Thread(target=forgetting)
+    thread.start()
+    try:
+        for number in range(50):
+            store.insert(Item(id=f"{number}"))
+            live.rotate()
+    finally:
+        done.set()
+        thread.join()
+    assert faults == []
+    assert len(live.logs()) == 20_000 + 51, "no rotation was overwritten"
+    live.forget(51)
+    assert list(live.logs()) == [wal.wal_name(51)]
