@@ -8,14 +8,16 @@ import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
+import numpy as np
 from numpy.typing import NDArray
 
-from t4dm.errors import FilterError, FusionError
+from t4dm.errors import FilterError, FusionError, VectorError
 from t4dm.t4dx.bm25 import Bm25
 from t4dm.t4dx.filters import Filter
 from t4dm.t4dx.fusion import FUSIONS, Spread, side_weights
 from t4dm.t4dx.hybrid import DEPTH, HybridQuery
 from t4dm.t4dx.item_reads import ALL, When, as_point
+from t4dm.t4dx.matching import names_of
 from t4dm.t4dx.state import Version
 from t4dm.t4dx.text_index import TextFiles
 from t4dm.t4dx.text_search import Line, TextQuery
@@ -124,20 +126,25 @@ class TextReads:
                 "edge <type>" and "time" add to its score.
 
         Raises:
-            FusionError: an unknown fusion, weights that are none. VectorError, TextQueryError: as above.
+            FusionError: an unknown fusion, weights that are none. VectorError: several queries, or as above.
+            FilterError: k or depth below 0, a filter for other collections. TextQueryError: as above.
         """
         if fusion not in FUSIONS:
             raise FusionError(f"no fusion {fusion!r}; write fusion='rrf' or fusion='weighted'")
         version, chosen = self._read(), side_weights(weights)
         version.collections.code(collection)
-        if where.collection is None:
-            where = dataclasses.replace(where, collection=collection)
+        if np.ndim(vector) != 1:
+            raise VectorError(
+                f"a hybrid search takes one query, not an array of shape {np.shape(vector)}; "
+                "call search_hybrid once for each"
+            )
+        where = _within(where, collection)
         words = self._text_query(version, text, as_of, corpus, bm25, analyzer)
         query = HybridQuery(version, vector, words, collection=collection, as_of=as_point(as_of))
         found = query.search(
             _count(k),
             where,
-            depth=max(DEPTH, 4 * k) if depth is None else max(_count(depth), k),
+            depth=max(DEPTH, 4 * k) if depth is None else max(_count(depth, "depth"), k),
             fusion=fusion,
             weights=chosen,
             spread=spread,
@@ -165,7 +172,16 @@ class TextReads:
         )
 
 
-def _count(k: int) -> int:
+def _count(k: int, name: str = "k") -> int:
     if k < 0:
-        raise FilterError(f"k is {k}; ask for k=0 or more hits")
+        raise FilterError(f"{name} is {k}; ask for {name}=0 or more hits")
     return k
+
+
+def _within(where: Filter, collection: str) -> Filter:
+    """A filter on the items of one collection."""
+    if where.collection is not None and collection not in names_of(where.collection):
+        raise FilterError(
+            f"the filter lets no item of {collection!r} pass; search with collection={where.collection!r}"
+        )
+    return dataclasses.replace(where, collection=collection)

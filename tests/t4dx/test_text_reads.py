@@ -9,7 +9,7 @@ import pytest
 from simulated_fs import SimulatedFileSystem
 from store_model import Ticks
 
-from t4dm.errors import FilterError, FusionError, ItemError, TextQueryError
+from t4dm.errors import FilterError, FusionError, ItemError, TextQueryError, VectorError
 from t4dm.t4dx import T4DX, Analyzer, AsOf, Bm25, Filter, Item, Options
 from t4dm.t4dx.hybrid import DEPTH
 
@@ -225,8 +225,30 @@ def test_what_cannot_be_asked_is_refused_before_anything_is_read() -> None:
         store.search_text("dog", -2)
     with pytest.raises(FilterError, match=r"k is -2; ask for k=0 or more hits"):
         store.search_hybrid(READ, "dog", -2)
-    with pytest.raises(FilterError):
+    with pytest.raises(FilterError, match=r"depth is -1; ask for depth=0 or more hits"):
         store.search_hybrid(READ, "dog", 1, depth=-1)
+    with pytest.raises(
+        VectorError, match=r"not an array of shape \(2, 2\); call search_hybrid once for each"
+    ):
+        store.search_hybrid([READ, READ], "dog", 1)
+    store.create_collection("notes", dim=2)
+    with pytest.raises(FilterError, match=r"no item of 'default' pass; search with collection='notes'"):
+        store.search_hybrid(READ, "dog", 1, Filter(collection="notes"))
     with pytest.raises(TextQueryError, match=r"a text search was given \['dog'\]; pass a string"):
         store.search_text(["dog"], 1)  # type: ignore[arg-type]
     assert pairs(store.search_hybrid(READ, "dog", 5)) == pairs(store.search_text("dog", 5)) == []
+
+
+def test_of_several_collections_in_a_filter_a_hybrid_search_takes_its_own() -> None:
+    store = fresh()
+    store.create_collection("notes", dim=2)
+    store.insert_many(
+        [
+            Item(id="mine", content="dog", vector=[1.0, 0.0]),
+            Item(id="theirs", content="dog", vector=[1.0, 0.0], collection="notes"),
+        ]
+    )
+    assert store.search_hybrid(READ, "dog", 5, Filter(collection=("default", "notes"))).ids == ["mine"]
+    assert store.search_hybrid(READ, "dog", 5, Filter(collection="notes"), collection="notes").ids == [
+        "theirs"
+    ]
