@@ -36,6 +36,7 @@ TARGETS: Final = (
     Target(r"lif_t2048_d\d+", "cuda", "eager loop", 0.05, "<= 0.05x the eager loop at T = 2048"),
     Target(r"lif_t\d+_d\d+", "cuda", "spikingjelly", 1.0, "<= 1x SpikingJelly's GPU operator"),
     Target(r"curve_stack_d\d+", "", "linear in T", 1.05, "linear in T: exponent 1.00 +- 0.05", 0.95),
+    Target(r"kept_memory_stack_d\d+", "", "linear in T", 1.05, "linear in T: exponent 1.00 +- 0.05", 0.95),
     Target(r"stream_state_d\d+_n\d+", "", "the first window", 1.0, "constant state bytes", 1.0),
     Target(r"lif_scans_per_block", "", "4 scans", 4.0, "<= 4 LIF scans"),
 )
@@ -55,7 +56,9 @@ def title(bench: str) -> str:
         "lif": "LIF", "attention": "attention scan", "rwkv": "RWKV scan", "block": "block", "stack": "stack",
         "curve_lif": "cost against T: LIF", "curve_attention": "cost against T: spike attention",
         "curve_rwkv": "cost against T: RWKV time mix", "curve_block": "cost against T: block",
-        "curve_stack": "cost against T: stack", "stream_state": "state of the stack in streaming",
+        "curve_stack": "cost against T: stack",
+        "kept_memory_stack": "cost against T: stack, freed memory kept",
+        "stream_state": "state of the stack in streaming",
         "stream_token": "one token after the other", "lif_scans_per_block": "LIF scans in a block",
     }  # fmt: skip
     head = bench if bench in words else re.sub(r"(_[btdnk]\d+)+$", "", bench)

@@ -217,7 +217,7 @@ def test_every_target_belongs_to_a_row_that_is_measured(bench: ModuleType, setti
         *stacks.block(setting, tiny)["figures"],
         *stacks.stream(setting, tiny)["figures"],
     ]
-    made += stacks.curve(setting, tiny)["figures"]
+    made += [*stacks.curve(setting, tiny)["figures"], *stacks.kept_memory(setting, tiny)["figures"]]
     judged = {
         target for name in made for kind in ("cpu", "cuda") for target in bench.targets.targets_of(name, kind)
     }
@@ -253,7 +253,7 @@ def test_a_run_writes_its_rows_beside_the_other_wings(
     assert all(row.keys() >= COLUMNS | {"device", "threads"} for row in rows[1:])
     assert all(row["value"] > 0 for row in rows[1:] if row["metric"] != "exponent")
     assert {row["bench"].split("_")[0] for row in rows[1:]} == {
-        "lif", "attention", "rwkv", "block", "stack", "curve", "stream"
+        "lif", "attention", "rwkv", "block", "stack", "curve", "kept", "stream"
     }  # fmt: skip
     page = (docs / "benchmarks_spiking.md").read_text()
     for line in (
