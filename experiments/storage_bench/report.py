@@ -20,7 +20,7 @@ _STALL_MS: Final = 50.0
 def write(stored: Sequence[Stored], docs: Path) -> None:
     """Write all files of the report."""
     rows = rows_of(stored)
-    store([*rows, *floors_report.rows_of(stored)], docs / "benchmarks.json", mine=_mine, first=True)
+    store([*rows, *floors_report.rows_of(stored)], docs / "benchmarks.json", mine=owns, first=True)
     (docs / "benchmarks.md").write_text(page(rows, stored))
     try:
         from experiments.storage_bench import plots
@@ -31,7 +31,8 @@ def write(stored: Sequence[Stored], docs: Path) -> None:
         plots.draw_scaling(rows, docs / "images")
 
 
-def _mine(row: Mapping[str, Any]) -> bool:
+def owns(row: Mapping[str, Any]) -> bool:
+    """Whether a row is one of the store's."""
     return row["bench"] in BENCHES or row["bench"].startswith(("scaling_", floors_report.PREFIX))
 
 
