@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any, Final, final
 
 import numpy as np
@@ -38,6 +38,11 @@ class Links(ABC):
         """
         return None
 
+    def reached(self, starts: Collection[str], depth: int | None) -> set[str] | None:
+        """All of them together."""
+        levels = self.within(starts, depth)
+        return None if levels is None else set().union(*levels)
+
     def flags(self, view: View) -> bytes | bool | None:
         """One byte per edge row, not 0 where it is current; True where all are, None to look at each row."""
         return None
@@ -65,7 +70,7 @@ class _SegmentLinks(Links):
         self._out, self._targets = segment.outgoing()
         self._in: tuple[Any, Any, Any] | None = None
         self._codes = segment.codes
-        self._labels: dict[int, str] = {}
+        self._labels: dict[int, str] | list[str] = {}
         self._flags: tuple[Array, Array, bytes | bool] | None = None
 
     def flags(self, view: View) -> bytes | bool | None:
@@ -100,6 +105,23 @@ class _SegmentLinks(Links):
             levels.append(self._names(list(fresh)))
             frontier = fresh
         return levels
+
+    def reached(self, starts: Collection[str], depth: int | None) -> set[str]:
+        """The same as one set. Most nodes lie at the last step: these are told apart by their names alone."""
+        offsets, targets, last = self._out, self._targets, len(self._out) - 1
+        frontier = {code for node in starts if (code := self._code(node)) >= 0}
+        seen, ends, steps = set(frontier), list[int](), 0
+        while frontier and (depth is None or steps < depth):
+            steps, ends = steps + 1, []
+            for code in frontier:
+                if code < last:
+                    ends += targets[offsets[code] : offsets[code + 1]].tolist()
+            if steps != depth:
+                frontier = set(ends) - seen
+                seen |= frontier
+        found = set(self._names(ends))
+        found.update(self._names(list(seen)))
+        return found.difference(starts)
 
     def ends(self, nodes: Iterable[str], *, incoming: bool, found: set[str]) -> None:
         """The same without rows; the loop of wide walks."""
@@ -144,12 +166,23 @@ class _SegmentLinks(Links):
         try:
             return [labels[code] for code in codes]
         except KeyError:
-            pass
+            return self._read_names(codes)
+
+    def _read_names(self, codes: list[int]) -> list[str]:
+        """As `_names`, where not all are known. Once walks have met a sixteenth of all nodes, all names are
+        read, if they are few enough to be kept.
+        """
+        labels, segment = self._labels, self._segment()
+        if segment is None or isinstance(labels, list):
+            return []
+        count = len(segment.hashes())
+        if count <= REMEMBERED and 16 * len(labels) >= count:
+            every = self._labels = segment.labels(np.arange(count))
+            return [every[code] for code in codes]
         if len(labels) + len(codes) > REMEMBERED:
             labels = self._labels = {}
-        segment = self._segment()
         for code in codes:
-            if code not in labels and segment is not None:
+            if code not in labels:
                 labels[code] = name = segment.label(code)
                 self._codes[name] = code
         return [labels[code] for code in codes]

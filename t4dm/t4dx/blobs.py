@@ -120,6 +120,7 @@ class Blob:
                 ):
                     raise CorruptionError(self._path, "its checksum is wrong")
                 self._seen[block] = 1
+        self._all = self._seen.find(0) < 0
 
 
 def npy_header(dtype: np.dtype[np.generic], shape: tuple[int, ...]) -> bytes:

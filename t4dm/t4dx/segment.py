@@ -235,9 +235,11 @@ class Segment(Source):
         return self.label(self._item_ids[row])
 
     def ids_at(self, rows: Rows) -> list[str]:
-        if not len(rows):
-            return []
-        codes, ends = np.asarray(self._item_ids)[rows], np.asarray(self._id_ends)
+        return self.labels(np.asarray(self._item_ids)[rows]) if len(rows) else []
+
+    def labels(self, codes: NDArray[np.integer[Any]]) -> list[str]:
+        """The ids of some codes, at least one, read together."""
+        ends = np.asarray(self._id_ends)
         starts, stops = ends[codes], np.cumsum(ends[codes + 1] - ends[codes] + 1)
         sizes = np.diff(stops, prepend=0)
         places = np.repeat(starts - (stops - sizes), sizes) + np.arange(stops[-1])
@@ -245,7 +247,7 @@ class Segment(Source):
         joined = np.asarray(self._id_bytes)[places]
         joined[stops - 1] = 0
         names = joined[:-1].tobytes().decode().split("\0")
-        return names if len(names) == len(rows) else [self.id_at(row) for row in rows.tolist()]
+        return names if len(names) == len(codes) else [self.label(code) for code in codes.tolist()]
 
     def text_at(self, row: int) -> tuple[str, bytes]:
         ends, first = self._text_ends, 2 * row

@@ -64,7 +64,19 @@ NO_ROWS: Final[Rows] = np.zeros(0, np.int64)
 class Part:
     """A source with its columns. Immutable: a change of a base makes a new part."""
 
-    __slots__ = ("_shown", "edges", "items", "life", "m", "memo", "metas", "n", "source")
+    __slots__ = (
+        "_cells",
+        "_patched",
+        "_shown",
+        "edges",
+        "items",
+        "life",
+        "m",
+        "memo",
+        "metas",
+        "n",
+        "source",
+    )
 
     def __init__(
         self,
@@ -79,15 +91,23 @@ class Part:
         self.source, self.items, self.edges, self.metas = source, items, edges, metas
         self.n, self.m, self.life = n, m, (items["alive"], items["record_until"])
         self.memo: dict[str, tuple[object, Any]] = {}
-        self._shown: list[tuple[Column, Any, dict[int, int]]] = []
+        self._cells: tuple[Any, ...] = ()
+        self._patched: tuple[dict[int, int], ...] = ()
+        self._shown: tuple[tuple[Column, dict[int, int]], ...] = ()
 
     def item_values(self, row: int, lsn: Lsn) -> list[Any]:
         """The fields SHOWN of one item row, as a reader at an LSN sees them."""
-        shown = self._shown
-        if not shown:
+        if not self._cells:
             columns = [self.items[name] for name in SHOWN]
-            shown = self._shown = [(column, column.cells, column.log.last) for column in columns]
-        return [column.at(row, lsn) if row in patched else cells[row] for column, cells, patched in shown]
+            self._patched = tuple(column.log.last for column in columns)
+            self._shown = tuple(zip(columns, self._patched, strict=True))
+            self._cells = tuple(column.cells for column in columns)
+        values = [cells[row] for cells in self._cells]
+        if any(self._patched):
+            for place, (column, patched) in enumerate(self._shown):
+                if row in patched:
+                    values[place] = column.at(row, lsn)
+        return values
 
     def column(self, kind: str, field: str) -> Column:
         """A column of the items or the edges."""

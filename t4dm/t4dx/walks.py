@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Iterator
 from heapq import heappop, heappush
-from typing import NamedTuple, final
+from typing import Final, NamedTuple, final
 
 from t4dm.t4dx.adjacency import Sight
 from t4dm.t4dx.filters import Names
@@ -37,6 +37,9 @@ class _Reached(NamedTuple):
     weight: float
 
 
+_SIDES: Final = {Direction.OUT: (False,), Direction.IN: (True,), Direction.BOTH: (False, True)}
+
+
 @final
 class Walker:
     """Walks over one version, along edges of some types, in one direction, at one time."""
@@ -58,9 +61,7 @@ class Walker:
         self._sights = [
             Sight(view, as_of, codes=codes, min_weight=min_weight) for view in version.views if view.m
         ]
-        self._sides = {Direction.OUT: (False,), Direction.IN: (True,), Direction.BOTH: (False, True)}[
-            direction
-        ]
+        self._sides = _SIDES[direction]
 
     def steps(self, node: str) -> list[Step]:
         """The edges that may be walked from a node, in order."""
@@ -97,12 +98,14 @@ class Walker:
 
     def reach(self, starts: Iterable[str], *, depth: int | None) -> set[str]:
         """The same in no order."""
-        return set().union(*self._levels(starts, depth))
+        begun = dict.fromkeys(starts)
+        found = self._sights[0].links.reached(begun, depth) if self._is_simple() else None
+        return set().union(*self._levels(begun, depth)) if found is None else found
 
     def _levels(self, starts: Iterable[str], depth: int | None) -> Iterator[Collection[str]]:
         """The nodes 1, 2, .. edges away from the nearest start."""
         frontier: Collection[str] = dict.fromkeys(starts)
-        if len(self._sights) == 1 and self._sights[0].plain and self._sides == (False,):
+        if self._is_simple():
             levels = self._sights[0].links.within(frontier, depth)
             if levels is not None:
                 yield from levels
@@ -118,6 +121,10 @@ class Walker:
             seen |= fresh
             yield fresh
             frontier = fresh
+
+    def _is_simple(self) -> bool:
+        """Whether one source has all the edges, and each may be walked, forward."""
+        return len(self._sights) == 1 and self._sights[0].plain and self._sides == (False,)
 
     @staticmethod
     def _ends(sight: Sight, nodes: Iterable[str], incoming: bool, found: set[str]) -> None:
