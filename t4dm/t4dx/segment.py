@@ -239,14 +239,21 @@ class Segment(Source):
 
     def labels(self, codes: NDArray[np.integer[Any]]) -> list[str]:
         """The ids of some codes, at least one, read together."""
-        ends = np.asarray(self._id_ends)
-        starts, stops = ends[codes], np.cumsum(ends[codes + 1] - ends[codes] + 1)
-        sizes = np.diff(stops, prepend=0)
-        places = np.repeat(starts - (stops - sizes), sizes) + np.arange(stops[-1])
-        places[stops - 1] = 0  # any place that there is: a separator takes it
-        joined = np.asarray(self._id_bytes)[places]
-        joined[stops - 1] = 0
-        names = joined[:-1].tobytes().decode().split("\0")
+        ends, octets = np.asarray(self._id_ends), np.asarray(self._id_bytes)
+        starts, sizes = ends[codes], ends[codes + 1] - ends[codes]
+        size = int(sizes[0])
+        if (sizes == size).all():
+            joined = np.zeros((len(codes), size + 1), np.uint8)
+            windows = np.ndarray((len(octets) - size + 1, size), np.uint8, octets, strides=(1, 1))
+            joined[:, :size] = windows[starts]
+            text = joined.reshape(-1)
+        else:
+            stops = np.cumsum(sizes + 1)
+            places = np.repeat(starts - (stops - sizes - 1), sizes + 1) + np.arange(stops[-1])
+            places[stops - 1] = 0  # any place that there is: a separator takes it
+            text = octets[places]
+            text[stops - 1] = 0
+        names = text[:-1].tobytes().decode().split("\0")
         return names if len(names) == len(codes) else [self.label(code) for code in codes.tolist()]
 
     def text_at(self, row: int) -> tuple[str, bytes]:
