@@ -4,7 +4,7 @@ can fail.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any, Final
 
@@ -39,7 +39,7 @@ def resolve(state: State, requests: list[Request]) -> list[Op]:
         if isinstance(request, SetField) and len(request.ids) == 1:
             if state.find_item(request.ids[0]) is None:
                 raise ItemNotFoundError(request.ids[0])
-            return [request]
+            return requests  # type: ignore[return-value]
         if isinstance(request, MapEdges) and len(request.types) == 1 and request.types[0]:
             key = request.sources[0], request.targets[0], request.types[0]
             if not state.find_edges(*key):
@@ -139,7 +139,7 @@ class _Plan:
                 )
             self._homes[item_id] = request.collection
 
-    def _need_items(self, ids: list[str]) -> None:
+    def _need_items(self, ids: Sequence[str]) -> None:
         if len(ids) >= MANY and not self._items:
             unknown = first_unknown(self._state.locate(ids), ids)
             if unknown is not None:

@@ -57,9 +57,10 @@ class Log:
         """Append many, under one LSN or one for each."""
         last, start, count = self.last, len(self.values), len(rows)
         each = array("Q", [seqs]) * count if isinstance(seqs, int) else array("Q", seqs)
-        if len(set(rows)) == count:
+        places = np.fromiter(rows, np.int64, count)
+        if bool((places[1:] > places[:-1]).all()) or len(set(rows)) == count:
             self.before.frombytes(np.fromiter(map(last.get, rows, repeat(-1)), np.int64, count).tobytes())
-            self.rows.frombytes(np.fromiter(rows, np.int64, count).tobytes())
+            self.rows.frombytes(places.tobytes())
             self.values.extend(values)
             self.seqs.extend(each)
             last.update(zip(rows, range(start, start + count), strict=True))

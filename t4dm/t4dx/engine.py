@@ -363,7 +363,8 @@ class T4DX(Reader, Writes):
             yield self._journal
 
     def _submit(self, requests: list[Request]) -> Lsn:
-        self._check_alive()
+        if self._gone:
+            self._check_alive()
         upkeep, journal, state = self._upkeep, self._journal, self._state
         if upkeep is None or journal is None:
             raise errors.ReadOnlyStoreError(self._folder)

@@ -295,7 +295,7 @@ class Journal:
         one before it.
         """
         durable, limit = self.durable, self._options.txn_part_bytes
-        if sum([parts.weight(op) for op in batch]) <= limit:
+        if (parts.weight(batch[0]) if len(batch) == 1 else sum(map(parts.weight, batch))) <= limit:
             log.append(Kind.BATCH, lsn, len(batch), durable, ops.pack(batch))
             return
         log.append(Kind.BEGIN, lsn, 0, durable)

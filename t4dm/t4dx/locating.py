@@ -19,7 +19,7 @@ class Group(NamedTuple):
     """Current rows in one draft, and the places of their ids among those that were asked for."""
 
     draft: Draft
-    places: list[int]
+    places: Sequence[int]
     rows: list[int]
 
 

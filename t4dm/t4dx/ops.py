@@ -1,10 +1,13 @@
 """The operations a log record holds, and their bytes. Columns, not rows: one operation may carry thousands of
 items.
+
+Nobody changes an operation. They are not frozen all the same: every write makes one, and the constructor of a
+frozen class takes three times as long.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, final
 
@@ -13,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t4dm.errors import CorruptionError
+from t4dm.t4dx.packed_ids import PackedIds, array_head
 from t4dm.t4dx.types import DEFAULT
 
 Floats = NDArray[np.float64]
@@ -31,7 +35,7 @@ EDGE_NUMBERS: Final = ("weight", "valid_from", "valid_until", "record_time", "re
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InsertItems:
     """n new versions in one collection. numbers [n, 8] in the order of ITEM_NUMBERS; vectors [m, D] of the
     rows that `has`.
@@ -49,7 +53,7 @@ class InsertItems:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class InsertEdges:
     """m new edge versions. numbers [m, 5] in the order of EDGE_NUMBERS."""
 
@@ -61,17 +65,17 @@ class InsertEdges:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SetField:
     """One field of the current versions: floats, type names or packed metadata."""
 
     field: str
-    ids: list[str]
+    ids: Sequence[str]
     values: list[Any]
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MapField:
     """x -> clip(a*x+b, lo, hi) on one numeric field of the current versions; operators [n, 4]."""
 
@@ -81,7 +85,7 @@ class MapField:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class MapEdges:
     """x -> clip(a*x+b, lo, hi) on the weights of current edges; operators [n, 4]."""
 
@@ -92,7 +96,7 @@ class MapEdges:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class ScaleRule:
     """One operator for every older current edge that fits; None fits all. operator [4].
 
@@ -109,7 +113,7 @@ class ScaleRule:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DeleteItems:
     """Tombstones: every older version of the ids and every older edge at them is gone."""
 
@@ -117,7 +121,7 @@ class DeleteItems:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CloseItems:
     """The current versions end on the record axis at `time`; as-of reads before it still see them."""
 
@@ -126,7 +130,7 @@ class CloseItems:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class DeleteEdges:
     """Edges that are gone, every older version of them."""
 
@@ -136,7 +140,7 @@ class DeleteEdges:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class PatchRows:
     """One column of versions that are named by key and by the LSN of their insert.
 
@@ -152,7 +156,7 @@ class PatchRows:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RestoreItems:
     """Versions that were deleted, as they were; `births` are the LSNs of their first insert."""
 
@@ -161,7 +165,7 @@ class RestoreItems:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class RestoreEdges:
     """Edge versions that were deleted, as they were; `births` are the LSNs of their first insert."""
 
@@ -170,7 +174,7 @@ class RestoreEdges:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Remember:
     """The head of a transaction with an id: what undoes the `size` operations behind it, packed.
 
@@ -185,7 +189,7 @@ class Remember:
 
 
 @final
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Undone:
     """The operations before it in its batch have undone a transaction."""
 
@@ -239,10 +243,22 @@ def pack(ops: list[Op]) -> bytes:
         packer = _PACKERS.pop()
     except IndexError:
         packer = msgpack.Packer(use_bin_type=True)
-    payload: bytes = packer.pack([_ROWS[type(op)](op) for op in ops])
+    try:
+        payload: bytes = packer.pack([_ROWS[type(op)](op) for op in ops])
+    except TypeError:  # ids that are packed already
+        payload = array_head(len(ops)) + b"".join([_octets(op, packer) for op in ops])
     if len(payload) <= _SMALL:  # it keeps its buffer
         _PACKERS.append(packer)
     return payload
+
+
+def _octets(op: Op, packer: Any) -> bytes:
+    """One operation as `pack` writes it."""
+    if isinstance(op, SetField) and isinstance(op.ids, PackedIds):
+        code, field, values = map(packer.pack, (3, op.field, op.values))
+        return b"".join((array_head(4), code, field, op.ids.packed(), values))
+    packed: bytes = packer.pack(_row(op))
+    return packed
 
 
 def unpack(payload: bytes, *, path: str) -> list[Op]:

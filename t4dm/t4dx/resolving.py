@@ -7,6 +7,7 @@ changed what they look at they are refused, rather than answered from the past.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Any, Final, cast
 
@@ -36,7 +37,9 @@ from t4dm.t4dx.ops import (
 )
 from t4dm.t4dx.provenance import dependants
 from t4dm.t4dx.requests import Invalidate, MapWhere, Named, Request, ScaleWhere, SetWhere, Supersede, UndoOf
+from t4dm.t4dx.segment import Segment
 from t4dm.t4dx.state import State
+from t4dm.t4dx.tables import Rows, Source
 from t4dm.t4dx.types import UNSET, Edge, EdgeType, Item
 from t4dm.t4dx.undo import pack_inverse
 
@@ -77,16 +80,27 @@ def map_weights(state: State, request: MapWhere, before: list[Op]) -> list[Op]:
 def set_where(state: State, request: SetWhere, before: list[Op]) -> list[Op]:
     """The values for the items that pass a filter now; the state keeps where they lie for its next step."""
     _refuse_after(before, _CHANGES_ITEMS, "an update by a filter")
-    version, ids, groups = state.version(), list[str](), list[Group]()
+    version, groups, count = state.version(), list[Group](), 0
+    found: list[tuple[Source, Rows]] = []
     for draft, view in zip(state.drafts, version.views, strict=True):
         rows = match(view, request.where, None, version.collections)
         if len(rows):
-            groups.append(Group(draft, list(range(len(ids), len(ids) + len(rows))), rows.tolist()))
-            ids += view.source.ids_at(rows)
-    if not ids:
+            groups.append(Group(draft, range(count, count + len(rows)), rows.tolist()))
+            found.append((view.source, rows))
+            count += len(rows)
+    if not count:
         return []
+    ids = _ids_at(found)
     state.place(ids, groups)
-    return [SetField(name, ids, [value] * len(ids)) for name, value in request.values.items()]
+    return [SetField(name, ids, [value] * count) for name, value in request.values.items()]
+
+
+def _ids_at(found: list[tuple[Source, Rows]]) -> Sequence[str]:
+    """The ids of rows in several sources; those of one segment stay packed where they can."""
+    source, rows = found[0]
+    if len(found) == 1 and isinstance(source, Segment) and (packed := source.packed_ids(rows)) is not None:
+        return packed
+    return [item_id for source, rows in found for item_id in source.ids_at(rows)]
 
 
 def supersede(state: State, request: Supersede, before: list[Op]) -> list[Op]:

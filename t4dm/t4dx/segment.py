@@ -28,6 +28,7 @@ from t4dm.t4dx.blobs import Blob
 from t4dm.t4dx.columns import Array, Column, Metas
 from t4dm.t4dx.fs import FileSystem
 from t4dm.t4dx.manifest import SegmentEntry, segment_folder
+from t4dm.t4dx.packed_ids import PackedIds
 from t4dm.t4dx.sources import UNSURE
 from t4dm.t4dx.tables import EDGE_COLUMNS, ITEM_COLUMNS, Draft, Part, Ragged, Rows, Source
 from t4dm.t4dx.types import Float32s
@@ -234,27 +235,40 @@ class Segment(Source):
     def id_at(self, row: int) -> str:
         return self.label(self._item_ids[row])
 
+    def packed_ids(self, rows: Rows) -> PackedIds | None:
+        """The ids of some item rows, at least one, without a string; None where they differ in length."""
+        even = self._even(np.asarray(self._item_ids)[rows])
+        return None if even is None else PackedIds(even)
+
     def ids_at(self, rows: Rows) -> list[str]:
         return self.labels(np.asarray(self._item_ids)[rows]) if len(rows) else []
 
     def labels(self, codes: NDArray[np.integer[Any]]) -> list[str]:
         """The ids of some codes, at least one, read together."""
-        ends, octets = np.asarray(self._id_ends), np.asarray(self._id_bytes)
-        starts, sizes = ends[codes], ends[codes + 1] - ends[codes]
-        size = int(sizes[0])
-        if (sizes == size).all():
-            joined = np.zeros((len(codes), size + 1), np.uint8)
-            windows = np.ndarray((len(octets) - size + 1, size), np.uint8, octets, strides=(1, 1))
-            joined[:, :size] = windows[starts]
+        if (even := self._even(codes)) is not None:
+            joined = np.zeros((len(even), even.shape[1] + 1), np.uint8)
+            joined[:, :-1] = even
             text = joined.reshape(-1)
         else:
-            stops = np.cumsum(sizes + 1)
-            places = np.repeat(starts - (stops - sizes - 1), sizes + 1) + np.arange(stops[-1])
+            ends = np.asarray(self._id_ends)
+            sizes = ends[codes + 1] - ends[codes] + 1
+            stops = np.cumsum(sizes)
+            places = np.repeat(ends[codes] - (stops - sizes), sizes) + np.arange(stops[-1])
             places[stops - 1] = 0  # any place that there is: a separator takes it
-            text = octets[places]
+            text = np.asarray(self._id_bytes)[places]
             text[stops - 1] = 0
         names = text[:-1].tobytes().decode().split("\0")
         return names if len(names) == len(codes) else [self.label(code) for code in codes.tolist()]
+
+    def _even(self, codes: NDArray[np.integer[Any]]) -> NDArray[np.uint8] | None:
+        """The ids of some codes as octets [n, size]; None where they differ in length."""
+        ends, octets = np.asarray(self._id_ends), np.asarray(self._id_bytes)
+        starts, stops = ends[codes], ends[codes + 1]
+        size = int(stops[0] - starts[0])
+        if not size or not (stops - starts == size).all():
+            return None
+        windows = np.ndarray((len(octets) - size + 1, size), np.uint8, octets, strides=(1, 1))
+        return windows[starts]
 
     def text_at(self, row: int) -> tuple[str, bytes]:
         ends, first = self._text_ends, 2 * row

@@ -138,7 +138,7 @@ class State:
         self.flushed_undo: list[Any] = []
         self._layout: Layout | None = None
         self._drafts: list[Draft] | None = None
-        self._located: tuple[list[str], list[Group]] | None = None
+        self._located: tuple[Sequence[str], list[Group]] | None = None
         self._items: dict[str, tuple[Draft, int]] = {}
         self._edges: dict[tuple[str, str, str], list[tuple[Draft, int]]] = {}
 
@@ -194,16 +194,17 @@ class State:
         """
         if (known := self._items.get(item_id)) is not None:
             return known
-        for draft in self.drafts:
-            for row in reversed(draft.part.source.rows_of(item_id)):
-                if draft.current("items", row):
+        for draft in self._drafts or self.drafts:
+            part = draft.part
+            for row in reversed(part.source.rows_of(item_id)):
+                if part.is_current(row):
                     if len(self._items) >= _REMEMBERED:
                         self._items.clear()
                     self._items[item_id] = found = draft, row
                     return found
         return None
 
-    def locate(self, ids: list[str]) -> list[Group]:
+    def locate(self, ids: Sequence[str]) -> list[Group]:
         """Where the current versions of many ids lie. What the check of an operation found is kept for the
         operation itself, which comes next, under the same lock.
         """
@@ -211,7 +212,7 @@ class State:
             self._located = ids, locate(self.drafts, ids)
         return self._located[1]
 
-    def place(self, ids: list[str], groups: list[Group]) -> None:
+    def place(self, ids: Sequence[str], groups: list[Group]) -> None:
         """What `locate` will answer for a list of ids whose rows are known already."""
         self._located = ids, groups
 
@@ -248,13 +249,15 @@ class State:
         kind = type(op)
         if self.undo.watching or kind in TOLD:
             self.undo.see(op, self.lsn)
-        if kind in _MOVES:
+        if kind is SetField:  # a value for a field leaves all rows where they are
+            self._set_field(op)  # type: ignore[arg-type]
+            return
+        if moves := kind in _MOVES:
             self._forget_places()
         if (change := _CHANGES.get(kind)) is not None:
             change(self, op)
-        if kind is not SetField:  # a value for a field leaves all rows where they are
-            self._located = None
-        if kind in _MOVES:
+        self._located = None
+        if moves:
             self._forget_places()
 
     def _forget_places(self) -> None:
@@ -314,9 +317,9 @@ class State:
                     values = [native(op.field, value) for value in values]
                 draft.patch_many("items", op.field, rows, values, seqs=self.lsn)
             return
-        field = op.field
+        field, known = op.field, self._items
         for item_id, value in zip(op.ids, op.values, strict=True):
-            if (found := self.find_item(item_id)) is not None:
+            if (found := known.get(item_id) or self.find_item(item_id)) is not None:
                 draft, row = found
                 draft.patch("items", field, row, native(field, value), seq=self.lsn)
 
@@ -370,7 +373,6 @@ class State:
 _CHANGES: Final[dict[type[Any], Callable[[State, Any], None]]] = {
     InsertItems: State._insert_items,
     InsertEdges: State._insert_edges,
-    SetField: State._set_field,
     MapField: State._map_field,
     MapEdges: State._map_edges,
     ScaleRule: State._scale,

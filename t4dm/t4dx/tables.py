@@ -109,6 +109,13 @@ class Part:
                     values[place] = column.at(row, lsn)
         return values
 
+    def is_current(self, row: int) -> bool:
+        """Whether an item row is alive and not closed, at present."""
+        alive, until = self.life
+        if row in alive.log.last or row in until.log.last:
+            return bool(alive.now(row) and until.now(row) == math.inf)
+        return bool(alive.cells[row] and until.cells[row] == math.inf)
+
     def column(self, kind: str, field: str) -> Column:
         """A column of the items or the edges."""
         return self.items[field] if kind == "items" else self.edges[field]
@@ -356,7 +363,9 @@ class Draft:
 
     def current(self, kind: str, row: int) -> bool:
         """Whether a row is alive and not closed."""
-        cols = self.part.items if kind == "items" else self.part.edges
+        if kind == "items":
+            return self.part.is_current(row)
+        cols = self.part.edges
         current: bool = cols["alive"].now(row) and cols["record_until"].now(row) == math.inf
         return current
 

@@ -121,10 +121,11 @@ def read_header(data: bytes, path: str, seal: Seal | None = None) -> WalInfo:
 
 def encode(kind: Kind, lsn: int, ops: int, durable: int, payload: bytes, salt: bytes) -> bytes:
     """One framed record, without a MAC."""
-    crc = zlib.crc32
+    crc, word = zlib.crc32, _CRC.pack
     head = _HEAD.pack(MAGIC, VERSION, kind, len(payload), lsn, ops, durable)
-    head += _CRC.pack(crc(head))
-    return b"".join((head, payload, _CRC.pack(crc(salt, crc(payload, crc(head))))))
+    own = crc(head)
+    check = word(own)
+    return b"".join((head, check, payload, word(crc(salt, crc(payload, crc(check, own))))))
 
 
 def read_head(data: memoryview) -> Head | None:

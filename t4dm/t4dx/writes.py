@@ -89,10 +89,9 @@ class Writes(ABC):
         """Set learning state or validity of the current version in place; content and vector change by
         `insert`.
         """
-        owner = f"item {item_id!r}"
         return self._submit(
             [
-                SetField(name, [item_id], [door.check_field(name, value, owner=owner)])
+                SetField(name, [item_id], [door.item_field(name, value, item_id=item_id)])
                 for name, value in fields.items()
             ]
         )
