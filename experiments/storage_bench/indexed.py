@@ -18,12 +18,12 @@ from experiments.storage_bench.live import opening
 from experiments.storage_bench.searches import (
     STORES,
     Exam,
-    K,
     Race,
     allocated,
     closed,
     compared,
     exam,
+    plain,
     result,
 )
 from experiments.storage_bench.systems import system
@@ -122,7 +122,7 @@ def fresh(setting: Setting) -> Result:
     exams = {}
     if "t4dx" in stores:
         stores["t4dx"].close()
-        stores["t4dx"].store = _with_fresh(setting, part)
+        stores["t4dx"].store = with_fresh(setting, part)
         stores["t4dx default"] = stores["t4dx"]
         exams = dict.fromkeys(stores, exam(setting, everything))
     if "qdrant-edge" in both:
@@ -134,18 +134,15 @@ def fresh(setting: Setting) -> Result:
         whole = exams.get("t4dx") or exam(setting, everything)
         exams |= {"qdrant-edge": exam(setting), "qdrant-edge fresh": whole}
     try:
-        asks = {label: _asking(store) for label, store in stores.items()}
+        asks = {label: plain(store) for label, store in stores.items()}
         systems, short = compared(Race("fresh rows", asks, stores, exams), setting)
     finally:
         closed(stores)
     return result(systems, [*missing, *short])
 
 
-def _asking(store: Any) -> Any:
-    return lambda vector: list(store.search(vector, K))
-
-
-def _with_fresh(setting: Setting, part: int) -> T4DX:
+def with_fresh(setting: Setting, part: int) -> T4DX:
+    """The store in the scratch folder, with three more segments and a memtable of `part` rows each."""
     data = setting.data
     options = Options(durability="os", memtable_items=2 * part + 1, memtable_bytes=1 << 31, index_threads=2)
     store = T4DX.open(setting.scratch / "t4dx", dim=data.dim, options=options)
@@ -168,7 +165,7 @@ def as_of(setting: Setting) -> Result:
     store, moment, after = stores["t4dx"], *_replaced(stores["t4dx"], setting)
     twin = _Past(store, moment)
     exams = {"now": _now(setting, after), "as of": exam(setting)}
-    asks = {"now": _asking(store), "as of": _asking(twin)}
+    asks = {"now": plain(store), "as of": plain(twin)}
     try:
         systems, short = compared(Race("as of", asks, {"now": store, "as of": twin}, exams), setting)
     finally:

@@ -7,10 +7,11 @@ half falls short the next effort is taken; a system that cannot find enough has 
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import cycle, islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -72,7 +73,7 @@ def tuned(store: Any, ask: Ask, asked: Exam) -> Found:
         return Found(store.effort, best)
     for effort in store.efforts:
         store.effort = effort
-        if recall(ask, asked.sides.tuning, asked.tuning) >= RECALL:
+        if effort == store.efforts[-1] or recall(ask, asked.sides.tuning, asked.tuning) >= RECALL:
             best = recall(ask, asked.sides.judged, asked.judged)
             if best >= RECALL:
                 break
@@ -97,13 +98,23 @@ def opened(labels: Iterable[str], setting: Setting) -> tuple[dict[str, Any], lis
     return stores, missing
 
 
+class Part(NamedTuple):
+    """What one system's call does among other things."""
+
+    whole: str
+    ask: Callable[[Any], object]
+
+
 class Race(NamedTuple):
-    """One kind of search by several systems: what each is asked, what it must find."""
+    """One kind of search by several systems: what each is asked, what it must find; and by label the part of
+    another system's call that is timed alone, at its effort, and need not find anything.
+    """
 
     what: str
     asks: dict[str, Ask]
     stores: dict[str, Any]
     exams: dict[str, Exam]
+    parts: Mapping[str, Part] = MappingProxyType({})
 
 
 def compared(race: Race, setting: Setting) -> tuple[dict[str, Any], list[Missing]]:
@@ -125,12 +136,18 @@ def compared(race: Race, setting: Setting) -> tuple[dict[str, Any], list[Missing
         for label, ask in race.asks.items()
         if found[label].recall >= RECALL
     }
+    for label, part in race.parts.items():
+        if part.whole in jobs:
+            store, effort = race.stores[part.whole], found[part.whole].effort
+            jobs[label] = _job(store, effort, part.ask, race.exams[part.whole], setting)
     gc.collect()
     times = measure.interleave(jobs, rounds=setting.rounds)
     return _entries(times, found), missing
 
 
-def _job(store: Any, effort: Any, ask: Ask, asked: Exam, setting: Setting) -> Callable[[int], list[float]]:
+def _job(
+    store: Any, effort: Any, ask: Callable[[Any], object], asked: Exam, setting: Setting
+) -> Callable[[int], list[float]]:
     def run(turn: int) -> list[float]:
         store.effort = effort
         queries = list(asked.sides.judged)
@@ -145,7 +162,7 @@ def nearest(setting: Setting) -> Result:
     stores, missing = opened(SEARCHERS, setting)
     if "t4dx" in stores:
         stores["t4dx default"] = stores["t4dx"]
-    asks = {label: _plain(store) for label, store in stores.items()}
+    asks = {label: plain(store) for label, store in stores.items()}
     exams = dict.fromkeys(stores, exam(setting))
     try:
         systems, short = compared(Race("search", asks, stores, exams), setting)
@@ -164,7 +181,7 @@ def filtered(setting: Setting) -> Result:
         for name, share in SHARES.items():
             kappa = sets.below(share)
             rows = np.flatnonzero(setting.data.kappas[: setting.data.n] <= kappa)
-            asks = {label: _below(store, kappa) for label, store in stores.items()}
+            asks = {label: below(store, kappa) for label, store in stores.items()}
             exams = dict.fromkeys(stores, exam(setting, rows))
             timed, short = compared(Race(f"filter {name}", asks, stores, exams), setting)
             missing += short
@@ -178,56 +195,78 @@ def filtered(setting: Setting) -> Result:
 def batch(setting: Setting) -> Result:
     """256 queries at once: T4DX by one thread and by two that share them, the others by their own batches."""
     stores, missing = opened(("t4dx", "qdrant-edge", "lancedb", "chroma", "faiss", "hnswlib"), setting)
-    asked = exam(setting)
-    queries = np.resize(asked.sides.judged, (BATCH, setting.data.dim))
-    jobs: dict[str, Callable[[int], list[float]]] = {}
-    found: dict[str, Found] = {}
-
-    def timed(label: str, store: Any, call: Ask) -> None:
-        found[label] = tuned(store, _plain(store), asked)
-        if found[label].recall < RECALL:
-            missing.append(Missing(f"{label}, batch", f"recall {found[label].recall:.3f}"))
-            return
-        effort = store.effort
-
-        def run(_: int) -> list[float]:
-            store.effort = effort
-            return measure.block(call, [queries] * 3, budget=setting.budget)
-
-        run(0)
-        jobs[label] = run
-
+    calls: dict[str, Batch] = {}
     try:
         with ThreadPoolExecutor(2) as pool:
             for label, store in stores.items():
-                timed(f"{label} 1 thread" if label == "t4dx" else label, store, _many(store))
-                if label == "t4dx":
-                    timed("t4dx 2 threads", store, _halves(store, pool))
+                calls |= batches(label, store, pool)
                 if label == "qdrant-edge":
-                    timed("qdrant-edge one by one", store, _one_by_one(store))
-            times = measure.interleave(jobs, rounds=setting.rounds)
+                    calls["qdrant-edge one by one"] = Batch(store, _one_by_one(store))
+            systems, short = batched(calls, {}, setting)
     finally:
         closed(stores)
-    return result(_entries(times, found), missing)
+    return result(systems, [*missing, *short])
 
 
-def _entries(times: dict[str, list[list[float]]], found: dict[str, Found]) -> dict[str, Any]:
+class Batch(NamedTuple):
+    """A system, and how it is asked [Q, D] queries at once."""
+
+    store: Any
+    call: Callable[[Any], object]
+
+
+def batches(label: str, store: Any, pool: ThreadPoolExecutor) -> dict[str, Batch]:
+    """A system's own way to answer many; T4DX has one with a thread and one with two."""
+    if label != "t4dx":
+        return {label: Batch(store, _many(store))}
     return {
-        label: {
-            **measure.summary(rounds),
-            "durability": DURABILITY,
-            "recall": round(found[label].recall, 4),
-            "effort": found[label].effort,
-        }
-        for label, rounds in times.items()
+        "t4dx 1 thread": Batch(store, _many(store)),
+        "t4dx 2 threads": Batch(store, _halves(store, pool)),
     }
 
 
-def _plain(store: Any) -> Ask:
+def batched(
+    calls: Mapping[str, Batch], parts: Mapping[str, Part], setting: Setting
+) -> tuple[dict[str, Any], list[Missing]]:
+    """`compared` for batches; each effort is that of the plain search."""
+    asked = exam(setting)
+    queries = np.resize(asked.sides.judged, (BATCH, setting.data.dim))
+    found = {label: tuned(store, plain(store), asked) for label, (store, _) in calls.items()}
+    missing = [
+        Missing(f"{label}, batch", f"recall {best.recall:.3f}")
+        for label, best in found.items()
+        if best.recall < RECALL
+    ]
+
+    def job(label: str, call: Callable[[Any], object]) -> Callable[[int], list[float]]:
+        store = calls[label].store
+
+        def run(_: int) -> list[float]:
+            store.effort = found[label].effort
+            return measure.block(call, [queries] * 3, budget=setting.budget)
+
+        run(0)
+        return run
+
+    jobs = {label: job(label, calls[label].call) for label, best in found.items() if best.recall >= RECALL}
+    jobs |= {label: job(part.whole, part.ask) for label, part in parts.items() if part.whole in jobs}
+    return _entries(measure.interleave(jobs, rounds=setting.rounds), found), missing
+
+
+def _entries(times: dict[str, list[list[float]]], found: dict[str, Found]) -> dict[str, Any]:
+    entries = {
+        label: {**measure.summary(rounds), "durability": DURABILITY} for label, rounds in times.items()
+    }
+    for label in found.keys() & entries.keys():
+        entries[label] |= {"recall": round(found[label].recall, 4), "effort": found[label].effort}
+    return entries
+
+
+def plain(store: Any) -> Ask:
     return lambda vector: list(store.search(vector, K))
 
 
-def _below(store: Any, kappa: float) -> Ask:
+def below(store: Any, kappa: float) -> Ask:
     return lambda vector: list(store.search_below(vector, K, kappa))
 
 

@@ -182,7 +182,7 @@ def test_fresh_rows_lie_in_three_segments_and_the_memtable(bench: ModuleType, se
     assert bench.indexed.fresh(setting)["systems"]["t4dx"]["recall"] == 1.0
     stores, _ = copies(("t4dx",), setting)
     stores["t4dx"].close()
-    store = bench.indexed._with_fresh(setting, N // 10)
+    store = bench.indexed.with_fresh(setting, N // 10)
     held = store.stats()
     store.close()
     assert (held["items"], held["segments"], held["memtable_items"]) == (N + 120, 4, 30)
