@@ -1,4 +1,6 @@
-"""From the results of `floors` to rows of the JSON, and to the page's table of how far Python can go."""
+"""From the results of `floors` and `search_floors` to rows of the JSON, and to the page's tables of how far
+Python can go.
+"""
 
 from __future__ import annotations
 
@@ -10,23 +12,11 @@ from experiments.bench.report import short, table
 from experiments.storage_bench.targets import TARGETS, Target
 
 PREFIX: Final = "floor_"
-HEADS: Final = (
-    "operation",
-    "peer",
-    "T4DX",
-    "leanest program",
-    "kernel alone",
-    "T4DX / peer",
-    "leanest / peer",
-    "kernel / peer",
-    "T4DX / leanest",
-    "wanted",
-    "",
-)
+LEANEST: Final = "leanest"
 MET: Final = "met"
 WITHIN: Final = "missed by T4DX alone"
 BEYOND_PYTHON: Final = "**missed even by the leanest program**"
-BEYOND_ALL: Final = "**missed even by the kernel alone**"
+Figure = Mapping[str, Any]
 ABOUT: Final = (
     "The leanest Python program that still keeps the promise of a row, in turns with T4DX and the named",
     "peer: it checks what comes in, packs it, logs it with a checksum in a file that is allocated ahead",
@@ -37,73 +27,135 @@ ABOUT: Final = (
     "and syncs as many bytes in the same way and does nothing else. A target that the leanest program misses",
     "cannot be met from Python; one that the kernel misses, by no program that logs in this way.",
 )
+ABOUT_SEARCHES: Final = (
+    "The leanest Python program that finds 99 % as well, in turns with T4DX and the named peer, each with",
+    "the least effort that is enough; beside a time stands the recall. It checks the shape of the query and",
+    "nothing else, has no store, no versions and no deletes, and answers with ids. *Plain*: a walk of faiss",
+    "through its HNSW graph over 8-bit codes (16 links, as in T4DX), then float32 products with the 20 rows",
+    "that it proposes, read by faiss where they lie in a mapped file. *Filters*: up to 256 rows that pass",
+    "are found in the order of the column, and products of all of them taken; up to 15,000, their 1-bit",
+    "codes are gathered and compared by faiss, and the nearest of those once more as float32; of more, a",
+    "look at the whole column makes a bitmap for the walk. *Unmerged segments*: the walk among the indexed",
+    "rows, the 1-bit codes of all later ones, made when those came, and products with the best of both; the",
+    "peer has the indexed rows alone. *Batch*: faiss shares 256 queries out to its own threads, the walks",
+    "and the products. *faiss alone* is the largest of these calls with nothing before and behind it, at the",
+    "effort of the leanest program: the walk (beside fresh rows as well), the comparison of codes, or the",
+    "products. A target that the leanest program misses cannot be met from Python by these means; one that",
+    "faiss alone misses, by no program around them.",
+)
+
+
+class Section(NamedTuple):
+    """One table of the page: the key of its rows in a result, the label of what runs alone, and words."""
+
+    key: str
+    alone: str
+    title: str
+    beyond: str
+    whose: str
+    heading: str
+    about: tuple[str, ...]
+
+
+STORAGE: Final = Section(
+    key="floors",
+    alone="kernel",
+    title="kernel alone",
+    beyond="**missed even by the kernel alone**",
+    whose="the kernel's time alone",
+    heading="How far a Python program can go",
+    about=ABOUT,
+)
+SEARCHES: Final = Section(
+    key="search_floors",
+    alone="faiss alone",
+    title="faiss alone",
+    beyond="**missed even by faiss alone**",
+    whose="the time of faiss alone",
+    heading="How far a search from Python can go",
+    about=ABOUT_SEARCHES,
+)
+SECTIONS: Final = (STORAGE, SEARCHES)
 
 
 class Floor(NamedTuple):
-    """One row: the figures {system: {p50, rounds_p50, ...}} of the four, None for what was not measured."""
+    """One row: the figures {label: {p50, rounds_p50, ...}} of T4DX, its peer, the leanest program and what
+    runs alone; who was not measured is not there.
+    """
 
     target: Target
-    ours: Mapping[str, Any]
-    peer: Mapping[str, Any] | None
-    leanest: Mapping[str, Any]
-    kernel: Mapping[str, Any] | None
+    systems: Mapping[str, Figure]
+    section: Section = STORAGE
 
-    def over_peer(self, figure: Mapping[str, Any] | None) -> float | None:
-        """A system's time over the peer's, the median over rounds."""
-        if figure is None or self.peer is None:
+    def figure(self, name: str = "t4dx") -> Figure | None:
+        """What stands in for T4DX."""
+        return self.systems.get(self.target.rivals(name)[0])
+
+    def over_peer(self, name: str = "t4dx") -> float | None:
+        """Its time over that of its peer, the median over rounds."""
+        figure, peer = map(self.systems.get, self.target.rivals(name))
+        if figure is None or peer is None:
             return None
-        return ratio(figure["rounds_p50"], self.peer["rounds_p50"])
+        return ratio(figure["rounds_p50"], peer["rounds_p50"])
+
+    def over(self, figure: Figure | None) -> float | None:
+        """The time of T4DX over another."""
+        ours = self.figure()
+        if figure is None or ours is None:
+            return None
+        return ratio(ours["rounds_p50"], figure["rounds_p50"])
 
     def verdict(self) -> str:
-        """Who misses the target; empty where there is no peer."""
+        """Who misses the target; empty where that cannot be told."""
         wanted = self.target.at_most or 0.0
-        reached = [self.over_peer(figure) for figure in (self.ours, self.kernel, self.leanest)]
-        if reached[0] is None:
+        ours, alone, lean = map(self.over_peer, ("t4dx", self.section.alone, LEANEST))
+        if ours is None:
             return ""
-        if reached[0] <= wanted:
+        if ours <= wanted:
             return MET
-        if reached[1] is not None and reached[1] > wanted:
-            return BEYOND_ALL
-        return BEYOND_PYTHON if reached[2] is not None and reached[2] > wanted else WITHIN
+        if alone is not None and alone > wanted:
+            return self.section.beyond
+        if lean is None:
+            return ""
+        return BEYOND_PYTHON if lean > wanted else WITHIN
 
 
 def floors_of(stored: Mapping[str, Any]) -> list[Floor]:
     """What a stored result holds, in the order of the targets."""
-    found = []
-    for row in stored.get("floors", ()):
-        target = next(target for target in TARGETS if target.bench == row["operation"])
-        systems = {label.partition(" ")[0]: figure for label, figure in row["systems"].items()}
-        peer = row["systems"].get(target.against)
-        found.append(Floor(target, systems["t4dx"], peer, systems["leanest"], systems.get("kernel")))
-    return found
+    return [
+        Floor(next(target for target in TARGETS if target.bench == row["operation"]), row["systems"], section)
+        for section in SECTIONS
+        for row in stored.get(section.key, ())
+    ]
 
 
 def rows_of(stored: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Rows for the JSON: `ratio` is T4DX over the system (its own row: over the peer), `over_peer` the system
-    over the peer, and `met` whether that would meet the target.
+    over its peer, and `met` whether that would meet the target.
     """
     return [
-        _row(floor, label, figure, entry)
-        for entry in stored
-        for floor, row in zip(floors_of(entry), entry.get("floors", ()), strict=True)
-        for label, figure in row["systems"].items()
+        _row(floor, label, entry) for entry in stored for floor in floors_of(entry) for label in floor.systems
     ]
 
 
-def _row(floor: Floor, label: str, figure: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
-    target, ours, over = floor.target, figure is floor.ours, floor.over_peer(figure)
-    judged = label != target.against and over is not None and target.at_most is not None
-    kept = ("p50", "p99", "rounds", "calls", "durability")
+def _row(floor: Floor, label: str, entry: Mapping[str, Any]) -> dict[str, Any]:
+    target, figure = floor.target, floor.systems[label]
+    rivals = [target.rivals(name) for name in ("t4dx", LEANEST, floor.section.alone)]
+    peer = next((peer for own, peer in rivals if own == label), label)
+    peers = floor.systems.get(peer)
+    over = None if peers is None else ratio(figure["rounds_p50"], peers["rounds_p50"])
+    judged = label != peer and over is not None and target.at_most is not None
+    kept = ("p50", "p99", "rounds", "calls", "durability", "recall", "effort")
     return {
         "bench": PREFIX + target.bench,
         "system": label,
         "metric": "p50 ms",
         "value": figure["p50"],
-        "ratio": over if ours else ratio(floor.ours["rounds_p50"], figure["rounds_p50"]),
+        "ratio": over if label == target.ours else floor.over(figure),
         "over_peer": over,
         "target": f"<= {target.at_most:.4g}" if judged else None,
         "met": over <= target.at_most if judged else None,
-        "against": target.against if over is not None else None,
+        "against": peer if over is not None else None,
         **{name: figure[name] for name in kept if name in figure},
         **{name: entry[name] for name in ("machine", "versions", "command", "when")},
         "loaded_by_others": entry["others"],
@@ -111,39 +163,50 @@ def _row(floor: Floor, label: str, figure: Mapping[str, Any], entry: Mapping[str
 
 
 def lines_of(stored: Sequence[Mapping[str, Any]]) -> list[str]:
-    """The section of the page; nothing where nothing was measured."""
+    """The sections of the page; nothing where nothing was measured."""
     floors = [floor for entry in stored for floor in floors_of(entry)]
-    if not floors:
-        return []
-    head = ["", "## How far a Python program can go", "", *ABOUT, "", *_summary(floors), ""]
-    return [*head, *table(HEADS, [_line(floor) for floor in floors])]
+    lines: list[str] = []
+    for section in SECTIONS:
+        if own := [floor for floor in floors if floor.section is section]:
+            head = ["", f"## {section.heading}", "", *section.about, "", _summary(own, section), ""]
+            lines += [*head, *table(_heads(section), [_line(floor) for floor in own])]
+    return lines
 
 
-def _summary(floors: Sequence[Floor]) -> list[str]:
+def _heads(section: Section) -> list[str]:
+    alone = section.alone.partition(" ")[0]
+    over = ["T4DX / peer", "leanest / peer", f"{alone} / peer", "T4DX / leanest"]
+    return ["operation", "peer", "T4DX", "leanest program", section.title, *over, "wanted", ""]
+
+
+def _summary(floors: Sequence[Floor], section: Section) -> str:
     verdicts = [verdict for floor in floors if (verdict := floor.verdict())]
     missed = [verdict for verdict in verdicts if verdict != MET]
     beyond = [verdict for verdict in missed if verdict != WITHIN]
-    kernel = sum(verdict == BEYOND_ALL for verdict in beyond)
-    return [
+    alone = sum(verdict != BEYOND_PYTHON for verdict in beyond)
+    return (
         f"Of {len(verdicts)} targets T4DX misses {len(missed)} here; the leanest program misses "
-        f"{len(beyond)} of these as well, {kernel} of them by the kernel's time alone."
-    ]
+        f"{len(beyond)} of these as well, {alone} of them by {section.whose}."
+    )
 
 
 def _line(floor: Floor) -> list[str]:
-    target, lean = floor.target, ratio(floor.ours["rounds_p50"], floor.leanest["rounds_p50"])
+    target, alone = floor.target, floor.section.alone
+    lean, peer = floor.figure(LEANEST), floor.systems.get(target.against)
     return [
         target.title,
-        target.against if floor.peer is None else f"{target.against}: {_ms(floor.peer)}",
-        _ms(floor.ours),
-        _ms(floor.leanest),
-        _ms(floor.kernel),
-        *(short(floor.over_peer(figure)) for figure in (floor.ours, floor.leanest, floor.kernel)),
-        short(lean),
+        target.against if peer is None else f"{target.against}: {_ms(peer)}",
+        _ms(floor.figure()),
+        _ms(lean),
+        _ms(floor.figure(alone)),
+        *(short(floor.over_peer(name)) for name in ("t4dx", LEANEST, alone)),
+        short(floor.over(lean)),
         target.wish,
         floor.verdict() or "not measured",
     ]
 
 
-def _ms(figure: Mapping[str, Any] | None) -> str:
-    return "-" if figure is None else f"{short(figure['p50'])} ms"
+def _ms(figure: Figure | None) -> str:
+    if figure is None:
+        return "-"
+    return f"{short(figure['p50'])} ms" + (f" at {figure['recall']:.3f}" if "recall" in figure else "")

@@ -24,6 +24,10 @@ class Target(NamedTuple):
     wish: str
     part: str = ""
 
+    def rivals(self, name: str) -> tuple[str, str]:
+        """Who is compared with whom where another program stands in for T4DX."""
+        return self.ours.replace("t4dx", name, 1), self.against.replace("t4dx", name, 1)
+
 
 STORE: Final = (
     Target(
