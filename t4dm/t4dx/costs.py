@@ -16,6 +16,7 @@ import numpy as np
 
 from t4dm.t4dx.codes import hamming
 from t4dm.t4dx.ladders import LADDER
+from t4dm.t4dx.scoring import products_at
 
 RECALL: Final = 0.99
 """Of the k best, the share that a search finds unless it is told otherwise."""
@@ -141,7 +142,7 @@ def measured() -> Costs:
     places = rng.permutation(8192)[:1024]
     signs = rng.integers(0, 2**63, (8192, 16), dtype=np.uint64)
     scan = _least(lambda: block @ query) / block.size
-    gather = _least(lambda: block[places] @ query) / (1024 * 512)
+    gather = _least(lambda: products_at(block, places, query[:, None])) / (1024 * 512)
     word = _least(lambda: hamming(signs, signs[0])) / signs.size
     scores = rng.standard_normal(8192)
     sort = _least(lambda: np.flatnonzero(scores >= np.partition(scores, 8000)[8000])) / 8192

@@ -21,7 +21,8 @@ from t4dm.t4dx.types import AsOf, Float32s
 from t4dm.t4dx.zone_maps import hull
 
 EVERY: Final = Filter()
-_SMALL: Final = 128  # rows below which the shortlist costs more than it saves
+_SMALL: Final = 128  # rows that are looked at for one query after the other
+_LITTLE: Final = 1 << 16  # numbers of vectors up to which a shortlist costs more than it saves
 LIFE: Final = tuple(("items", name) for name in ("alive", "record_until", "vec_row", "collection"))
 Ranked = tuple[float, str, int, int]  # -score, id, view, row
 
@@ -201,7 +202,18 @@ class Best:
 
 def score_few(part: Part, query: Query, place: int, best: Best) -> None:
     """`score` for one query and some dozen rows, without a touch of the other vectors."""
-    best.add(place, part, query.exact(part.vectors(), part.inverse, place))
+    _offer(part, part.vectors(), query, place, best)
+
+
+def _offer(part: Part, vectors: Float32s, query: Query, place: int, best: Best) -> None:
+    """Score the vectors [n, D] of a part for one query; of many numbers only the rows on a shortlist."""
+    if vectors.size <= _LITTLE or len(vectors) <= 2 * best.k:
+        best.add(place, part, query.exact(vectors, part.inverse, place))
+        return
+    products = (vectors @ query.fast[place]).astype(np.float64)
+    short = query.shortlist(products, part.inverse, place, best.k)
+    chosen = part.take(short)
+    best.add(place, chosen, query.exact(vectors[short], chosen.inverse, place))
 
 
 def score(part: Part, query: Query, asked: Sequence[int], best: Best) -> None:
@@ -212,11 +224,28 @@ def score(part: Part, query: Query, asked: Sequence[int], best: Best) -> None:
     if len(where) <= max(_SMALL, 2 * best.k):
         vectors = block[where]
         for place in asked:
-            best.add(place, part, query.exact(vectors, inverse, place))
+            _offer(part, vectors, query, place, best)
         return
     fast = query.fast[asked].T
     used = int(where.max()) + 1
-    products = (block[:used] @ fast)[where] if 2 * len(where) > used else block[where] @ fast
+    products = (block[:used] @ fast)[where] if 2 * len(where) > used else products_at(block, where, fast)
     for column, place in enumerate(asked):
         short = query.shortlist(products[:, column].astype(np.float64), inverse, place, best.k)
         best.add(place, part.take(short), query.exact(block[where[short]], inverse[short], place))
+
+
+def products_at(block: Float32s, where: Rows, fast: Float32s) -> Float32s:
+    """Products [n, Q] of some rows of a block [N, D] with queries [D, Q]: some rows at a time, so that the
+    copy of them stays in the cache.
+    """
+    step = max(1, _LITTLE // block.shape[1])
+    products, piece = (
+        np.empty((len(where), fast.shape[1]), np.float32),
+        np.empty((step, len(fast)), np.float32),
+    )
+    for start in range(0, len(where), step):
+        rows = where[start : start + step]
+        near = piece[: len(rows)]
+        np.take(block, rows, axis=0, out=near, mode="clip")  # without a mode it is copied twice
+        np.matmul(near, fast, out=products[start : start + step])
+    return products
