@@ -256,7 +256,7 @@ def test_a_set_is_indexed_before_it_is_searched(bench: ModuleType) -> None:
     assert found[-4:] == ["index 500x8 t4dx", "scaling 500x8", "index 900x8 t4dx", "scaling 900x8"]
     assert set(found[5:-4]) == {
         "nearest", "nearest_harder", "nearest_minilm", "fresh", "filter", "reopen_search", "footprint",
-        "batch", "as_of",
+        "batch", "as_of", "search_shares", "search_floors",
     }  # fmt: skip
 
 

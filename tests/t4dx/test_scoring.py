@@ -165,29 +165,32 @@ def test_scores_are_worked_out_by_hand() -> None:
 @pytest.mark.parametrize("mixed", [True, False])
 @pytest.mark.parametrize("metric", METRICS)
 @pytest.mark.parametrize(
-    ("n", "k", "passing"),
+    ("n", "k", "passing", "dim"),
     [
-        (1, 1, None),
-        (5, 10, None),
-        (128, 3, None),
-        (129, 3, None),
-        (400, 7, None),
-        (400, 7, (0.3, None)),  # most rows of a view
-        (800, 7, (0.0, 0.35)),  # less than half of them, and more than are scored one by one
-        (800, 90, (0.1, 0.5)),
-        (400, 250, None),
-        (400, 500, None),
+        (1, 1, None, 12),
+        (5, 10, None, 12),
+        (128, 3, None, 12),
+        (129, 3, None, 12),
+        (400, 7, None, 12),
+        (400, 7, (0.3, None), 12),  # most rows of a view
+        (800, 7, (0.0, 0.35), 12),  # less than half of them, and more than are scored one by one
+        (800, 90, (0.1, 0.5), 12),
+        (400, 250, None, 12),
+        (400, 500, None, 12),
+        (110, 7, None, 1200),  # few rows of many numbers: a shortlist of them
+        (110, 60, None, 1200),  # no shortlist pays
+        (800, 7, (0.0, 0.4), 1200),  # gathered in pieces
     ],
 )
 def test_score_finds_what_a_plain_loop_finds(
-    metric: str, n: int, k: int, passing: tuple[float | None, float | None] | None, mixed: bool
+    metric: str, n: int, k: int, passing: tuple[float | None, float | None] | None, dim: int, mixed: bool
 ) -> None:
     rng = np.random.default_rng(n + k)
-    vectors = (rng.standard_normal((n, 12)) * rng.lognormal(size=(n, 1))).astype(np.float32)
+    vectors = (rng.standard_normal((n, dim)) * rng.lognormal(size=(n, 1))).astype(np.float32)
     names = [f"{number:04d}" for number in rng.permutation(n)]
     kappas = rng.permutation(n) / n
     store = filled(vectors, names, metric=metric, flushed=n // 3, kappas=kappas, mixed=mixed)
-    queries = rng.standard_normal((2, 12)).astype(np.float32)
+    queries = rng.standard_normal((2, dim)).astype(np.float32)
     best, few, query = Best(2, k), Best(2, k), Query(queries, metric)
     for part in parts(store, EVERY if passing is None else Filter(kappa=passing)):
         score(part, query, [0, 1], best)

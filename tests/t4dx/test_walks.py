@@ -11,7 +11,7 @@ from simulated_fs import SimulatedFileSystem
 from store_model import Ticks
 
 from t4dm.errors import FilterError, ItemError
-from t4dm.t4dx import BOTH, IN, OUT, T4DX, AsOf, Direction, Edge, EdgeFilter, F, Item, Options
+from t4dm.t4dx import BOTH, IN, OUT, T4DX, AsOf, Direction, Edge, EdgeFilter, F, Item, Options, adjacency
 
 NODES = [f"n{n}" for n in range(9)]
 KINDS = ["CAUSES", "RELATES_TO", "PART_OF"]
@@ -294,7 +294,12 @@ def test_a_walk_that_cannot_be_says_what_to_type() -> None:
         store.neighbours("a", min_weight=2)
 
 
-def test_wide_walks_give_the_same_from_one_segment_as_from_several_and_the_memtable() -> None:
+@pytest.mark.parametrize("remembered", [1 << 17, 50, 20])
+def test_wide_walks_give_the_same_from_one_segment_as_from_several_and_the_memtable(
+    remembered: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether all names of the 45 nodes may be kept at hand, or only some."""
+    monkeypatch.setattr(adjacency, "REMEMBERED", remembered)
     rng, store = random.Random(5), fresh()
     store.insert_many([Item(id=f"n{n}") for n in range(40)])
     pairs = {(rng.randrange(45), rng.randrange(45)) for _ in range(120)}
@@ -305,10 +310,13 @@ def test_wide_walks_give_the_same_from_one_segment_as_from_several_and_the_memta
 
     def answers() -> list[list[str]]:
         starts = [["n0"], ["n1", "n2"], ["n44"], ["unknown"], ["n3", "unknown", "n3"]]
+        for start in starts:
+            for depth in (1, 2, 9):
+                assert store.reachable(start, depth=depth) == set(store.traverse_ids(start, depth=depth))
         return [store.traverse_ids(s, depth=d, limit=k) for s in starts for d in (1, 2, 9) for k in (None, 7)]
 
     mixed = answers()
     assert max(map(len, mixed)) > 30
     store.compact()
     assert store.stats()["segments"] == 1
-    assert answers() == mixed
+    assert answers() == answers() == mixed
