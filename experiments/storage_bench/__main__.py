@@ -19,7 +19,19 @@ from pathlib import Path
 from typing import Any, Final
 
 from experiments.bench import measure
-from experiments.storage_bench import data, floors, groups, indexed, live, report, searches, sets, shares
+from experiments.storage_bench import (
+    data,
+    floors,
+    groups,
+    indexed,
+    live,
+    report,
+    search_floors,
+    search_shares,
+    searches,
+    sets,
+    shares,
+)
 from experiments.storage_bench.systems import release
 
 ROOT: Final = Path(__file__).resolve().parents[2]
@@ -43,6 +55,8 @@ SEARCH: Final = {
     "footprint": ("easy", indexed.footprint),
     "batch": ("easy", searches.batch),
     "as_of": ("easy", indexed.as_of),
+    "search_shares": ("easy", search_shares.search_shares),
+    "search_floors": ("easy", search_floors.floors),
 }
 """Row groups of the indexed stores: which set of vectors they search, and how."""
 BUNDLE: Final = "search"
@@ -53,6 +67,12 @@ INDEXED: Final = {
     "minilm": searches.SEARCHERS,
 }
 SCALED: Final = ("t4dx", "qdrant-edge", "lancedb", "faiss", "hnswlib")
+_ALSO: Final = {
+    "floors": ("floors.py", "leanest.py"),
+    "search_floors": ("search_floors.py", "leanest_search.py"),
+    "search_shares": ("search_shares.py", "shares.py"),
+}
+"""What these groups run beside the sources of all of their kind."""
 _DEFAULTS: Final = {"rounds": 5, "calls": 3000, "budget": 3.0}
 _ONE_THREAD: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -155,7 +175,12 @@ def measured(name: str, options: argparse.Namespace) -> bool:
     file, key = result_file(name, options), key_of(name, options)
     made = folder_of(name, options)
     loaded = made is None or made.exists()
-    if not options.again and loaded and file.exists() and json.loads(file.read_text())["key"] == key:
+    if (
+        not options.again
+        and loaded
+        and file.exists()
+        and _is_this(json.loads(file.read_text()), key, options)
+    ):
         print(f"{name}: stored", flush=True)
         return True
     print(f"{name} ...", flush=True)
@@ -193,6 +218,7 @@ def child(options: argparse.Namespace) -> int:
         "name": name,
         "key": key_of(name, options),
         "size": size(options),
+        "engines": sorted(engines),
         **found,
         "calibration": [before, measure.calibrate(work, seconds=options.budget / 3)],
         "others": others.cores(),
@@ -206,6 +232,12 @@ def child(options: argparse.Namespace) -> int:
     result_file(name, options).write_text(json.dumps(stored, indent=1))
     shutil.rmtree(scratch, ignore_errors=True)
     return 0
+
+
+def _is_this(stored: dict[str, Any], key: str, options: argparse.Namespace) -> bool:
+    """Whether a result is that of these sources and sizes, and of all systems that are asked for."""
+    asked = set(options.systems.split(","))
+    return stored["key"] == key and asked <= set(stored.get("engines", asked))
 
 
 def figures(name: str, setting: groups.Setting) -> groups.Result:
@@ -291,10 +323,9 @@ def sources_of(name: str, options: argparse.Namespace) -> list[Path]:
     peer = folder_of(name, options) is not None and not name.rpartition(" ")[2].startswith("t4dx")
     if not peer:
         own = ("searches.py", "indexed.py") if set_of(name) else ("groups.py", "live.py")
-        limits = ("floors.py", "leanest.py") if name == "floors" else ()
         files += [
             ROOT / "experiments" / "bench" / "measure.py",
-            *(here / file for file in (*own, *limits)),
+            *(here / file for file in (*own, *_ALSO.get(name, ()))),
             *sorted((here / "systems").glob("*.py")),
             *sorted((ROOT / "t4dm" / "t4dx").glob("*.py")),
         ]

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from experiments.bench.measure import ratio
 from experiments.bench.report import calibration, short, store, table, under_load, versions
-from experiments.storage_bench import floors_report
+from experiments.storage_bench import floors_report, shares_report
 from experiments.storage_bench.targets import TARGETS, Target, scaling
 
 Stored = Mapping[str, Any]
@@ -20,7 +20,8 @@ _STALL_MS: Final = 50.0
 def write(stored: Sequence[Stored], docs: Path) -> None:
     """Write all files of the report."""
     rows = rows_of(stored)
-    store([*rows, *floors_report.rows_of(stored)], docs / "benchmarks.json", mine=owns, first=True)
+    own = [*rows, *floors_report.rows_of(stored), *shares_report.rows_of(stored)]
+    store(own, docs / "benchmarks.json", mine=owns, first=True)
     (docs / "benchmarks.md").write_text(page(rows, stored))
     try:
         from experiments.storage_bench import plots
@@ -33,7 +34,8 @@ def write(stored: Sequence[Stored], docs: Path) -> None:
 
 def owns(row: Mapping[str, Any]) -> bool:
     """Whether a row is one of the store's."""
-    return row["bench"] in BENCHES or row["bench"].startswith(("scaling_", floors_report.PREFIX))
+    prefixes = ("scaling_", floors_report.PREFIX, shares_report.PREFIX)
+    return row["bench"] in BENCHES or row["bench"].startswith(prefixes)
 
 
 def targets_of(stored: Sequence[Stored]) -> list[Target]:
@@ -182,7 +184,7 @@ def page(rows: Sequence[Mapping[str, Any]], stored: Sequence[Stored]) -> str:
         [_full(row) for row in rows],
     )
     lines += floors_report.lines_of(stored)
-    lines += _shares(stored)
+    lines += shares_report.lines_of(stored)
     return "\n".join([*lines, "", *_notes(stored)]) + "\n"
 
 
@@ -222,25 +224,6 @@ def _value(row: Mapping[str, Any]) -> str:
     return f"{short(number)} {'ms' if unit.endswith('ms') else unit}"
 
 
-def _shares(stored: Sequence[Stored]) -> list[str]:
-    """What bounds a call: the profile behind the rows that miss their target."""
-    rows = [row for entry in stored for row in entry.get("shares", ())]
-    if not rows:
-        return []
-    parts = list(rows[0]["parts"])
-    lines = [
-        [
-            f"{row['operation']}, {row['system'].split()[-1]}",
-            *(short(row["parts"][part]) for part in parts),
-            short(row["micros"]),
-            f"{row['python_calls']:.0f}",
-        ]
-        for row in rows
-    ]
-    heads = ["call, durability", *parts, "together", "Python functions"]
-    return ["", "## Where the time of a call goes", "", *SHARES, "", *table(heads, lines)]
-
-
 def _notes(stored: Sequence[Stored]) -> list[str]:
     """How each kind of row is measured, what is missing, and the calibration."""
     lines = ["## How", ""]
@@ -250,15 +233,6 @@ def _notes(stored: Sequence[Stored]) -> list[str]:
     return [*lines, "", *calibration(stored)]
 
 
-SHARES: Final = (
-    "Microseconds of T4DX in each part of the engine, from a profile scaled to the time without it:",
-    "*checks* of what came in, the *log* record (packing, checksums, buffers), the *lookup* of ids, the",
-    "*state* that changes or is read, the *engine* around them, the *flush* that builds a segment, the",
-    "*kernel* (write, fdatasync, locks), and the *rest* (the benchmark's own call). A Python function costs",
-    "some 0.1 us to call: where they are many and the kernel takes little, a row is bound by the",
-    "interpreter, while the peer runs compiled code. The bulk rows are per item; the load flushes in the",
-    "thread that writes here, so that the profile sees it.",
-)
 NOTES: Final = (
     "Making the store's own objects (an `Item`, a `Point`, a blob) is part of each call.",
     "*bulk load* ends when the rows are safe in files and one search has answered: exact search for T4DX and "

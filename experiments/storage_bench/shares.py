@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from pstats import Stats
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from experiments.storage_bench.groups import Result, Setting, copies
 from experiments.storage_bench.profiles import operations
@@ -31,10 +31,21 @@ PARTS: Final = {
     "engine": ("engine", "upkeep", "item_reads", "edge_reads", "walks", "types"),
     "flush": ("flush", "building", "deltas", "files", "zone_maps", "manifest", "facets"),
 }
+SOURCES: Final = "t4dx"
+"""The folder of the engine."""
 KERNEL: Final = ("pwrite", "fdatasync", "fsync", "fallocate", "acquire")
 CALLS: Final = 1000
 LOADED: Final = 20_000
 _BATCH: Final = 1000
+
+
+class Split(NamedTuple):
+    """Into which parts time is split, and to which one a function belongs by its file ("~" for one that is
+    built in) and its name: "" for what counts for its callers.
+    """
+
+    names: tuple[str, ...]
+    part: Callable[[str, str], str]
 
 
 def shares(setting: Setting) -> Result:
@@ -48,11 +59,11 @@ def shares(setting: Setting) -> Result:
             calls = min(CALLS, setting.calls)
             loops = operations(store, setting.data, calls)
             done = {"two_hops": calls // 10, "bulk_update": 3 * min(10_000, setting.data.n)}
-            rows += [_row(label, name, loops[name], done.get(name, calls)) for name in names]
+            rows += [row(label, name, loops[name], done.get(name, calls)) for name in names]
             store.close()
     if rows:
         count = min(LOADED, setting.data.n)
-        rows.append(_row("t4dx interval", "bulk_load", _loading(setting, count), count))
+        rows.append(row("t4dx interval", "bulk_load", _loading(setting, count), count))
     return {"systems": {}, "missing": [entry._asdict() for entry in missing], "shares": rows}
 
 
@@ -71,14 +82,30 @@ def _loading(setting: Setting, count: int) -> Callable[[], None]:
     return loop
 
 
-def _row(label: str, name: str, loop: Callable[[], None], calls: int) -> dict[str, Any]:
+def part_of(file: str, name: str) -> str:
+    """What a write or a read spends its time on."""
+    if file == "~":
+        return "kernel" if any(word in name for word in KERNEL) else ""
+    path = Path(file)
+    if path.parent.name != SOURCES:
+        return "rest"
+    return next((part for part, modules in PARTS.items() if path.stem in modules), "rest")
+
+
+STORAGE: Final = Split((*PARTS, "kernel", "rest"), part_of)
+
+
+def row(
+    label: str, name: str, loop: Callable[[], None], calls: int, split: Split = STORAGE
+) -> dict[str, Any]:
+    """Microseconds of one of the calls that a loop makes, by part; the loop runs three times."""
     loop()
     begin = time.perf_counter()
     loop()
     micros = (time.perf_counter() - begin) / calls * 1e6
     profile = cProfile.Profile()
     profile.runcall(loop)
-    parts, functions = parted(Stats(profile))
+    parts, functions = parted(Stats(profile), split)
     total = sum(parts.values())
     scaled = {part: round(seconds / total * micros, 2) for part, seconds in parts.items()}
     return {
@@ -90,26 +117,36 @@ def _row(label: str, name: str, loop: Callable[[], None], calls: int) -> dict[st
     }
 
 
-def parted(stats: Any) -> tuple[dict[str, float], int]:
-    """Seconds in each of PARTS, in calls to the kernel and in the rest, and the number of Python functions
-    called. What a built-in function takes counts for its caller.
+def parted(stats: Any, split: Split = STORAGE) -> tuple[dict[str, float], int]:
+    """Seconds in each part, and the number of Python functions called. What has no part of its own counts for
+    its callers, as much for each as it spent there.
     """
-    found = dict.fromkeys((*PARTS, "kernel", "rest"), 0.0)
-    functions = 0
-    for (file, _, name), (_, calls, own, _, callers) in stats.stats.items():
-        if file != "~":
-            functions += calls
-            found[_part(file)] += own
-        elif any(word in name for word in KERNEL):
-            found["kernel"] += own
-        else:
-            for (caller, _, _), (_, _, seconds, _) in callers.items():
-                found[_part(caller)] += seconds
+    found, functions = dict.fromkeys(split.names, 0.0), 0
+    known: dict[Any, dict[str, float]] = {}
+
+    def whose(key: Any) -> dict[str, float]:
+        """The share of each part in a function."""
+        if key not in known:
+            file, _, name = key
+            known[key] = {"rest": 1.0}  # what only calls itself
+            callers = stats.stats[key][4] if key in stats.stats else {}
+            spent = sum(seconds for *_, seconds in callers.values())
+            if part := split.part(file, name):
+                known[key] = {part: 1.0}
+            elif spent > 0.0:
+                shares: dict[str, float] = {}
+                for caller, (*_, seconds) in callers.items():
+                    for part, share in whose(caller).items():
+                        shares[part] = shares.get(part, 0.0) + share * seconds / spent
+                known[key] = shares
+        return known[key]
+
+    for key, (_, calls, own, _, callers) in stats.stats.items():
+        functions += calls if key[0] != "~" else 0
+        if split.part(key[0], key[2]) or not callers:
+            found[split.part(key[0], key[2]) or "rest"] += own
+            continue
+        for caller, (_, _, seconds, _) in callers.items():
+            for part, share in whose(caller).items():
+                found[part] += seconds * share
     return found, functions
-
-
-def _part(file: str) -> str:
-    path = Path(file)
-    if path.parent.name != "t4dx":
-        return "rest"
-    return next((part for part, modules in PARTS.items() if path.stem in modules), "rest")
