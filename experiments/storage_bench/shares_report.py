@@ -46,7 +46,7 @@ SECTIONS: Final = (STORAGE, SEARCHES)
 
 
 def lines_of(stored: Sequence[Mapping[str, Any]]) -> list[str]:
-    """What bounds a call: the profiles behind the rows that miss their target; nothing where none is there."""
+    """What bounds a call: the profiles behind the rows that miss their target; nothing without one."""
     lines: list[str] = []
     for section in SECTIONS:
         if rows := [row for entry in stored for row in entry.get(section.key, ())]:
