@@ -257,7 +257,7 @@ NOTES: Final = (
     "noise, *sentences* are 5,098 of LoCoMo and MemoryBank by MiniLM (384 dimensions), asked by "
     "their questions.",
     "*rows pass*: kappa, uniform and independent of the vectors, is at most a value; qdrant-edge and LanceDB "
-    "have an index on it, qdrant-edge from before its load.",
+    "have an index on it, qdrant-edge from before its load; Chroma looks it up in its SQLite tables.",
     "*unmerged segments*: of 10 % of the rows each, as many in the memtable, beside the indexed rows. "
     "qdrant-edge holds the indexed rows alone; *qdrant-edge fresh* the same rows as T4DX, not optimised.",
     "*bulk load with the index* ends when the index stands and a search has answered: T4DX merges all into "
