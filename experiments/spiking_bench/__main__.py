@@ -38,8 +38,6 @@ BY_THREADS: Final = ("lif", "block", "stack")  # the others take the first numbe
 PACKAGES: Final = ("torch", "numpy", "spikingjelly", "snntorch", "norse", "fla-core", "triton")
 _DEFAULTS: Final = {"rounds": 5, "calls": 20, "budget": 0.5, "threads": "1,2", "sizes": "full"}
 _QUIET: Final = {"KINETO_LOG_LEVEL": "99", "TORCH_CPP_LOG_LEVEL": "ERROR"}  # the profiler talks to stderr
-_KEPT: Final = {"MALLOC_TRIM_THRESHOLD_": str(2**40), "MALLOC_MMAP_MAX_": "0"}
-"""The C library gives nothing back to the kernel, whatever its size."""
 _THREADS: Final = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
 
@@ -149,7 +147,6 @@ def measured(step: Step, options: argparse.Namespace) -> bool:
     for option in (*_DEFAULTS, "work"):
         command += [f"--{option}", str(getattr(options, option))]
     environment = {**os.environ, **_QUIET, **dict.fromkeys(_THREADS, str(step.threads))}
-    environment |= _KEPT if step.group == "kept_memory" else {}
     done = subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode == 0
     print(f"{time.perf_counter() - begin:.0f} s", flush=True)
     return done

@@ -288,9 +288,8 @@ NOTES: Final = (
     "and their gradients written, at the rate of a copy on this machine.",
     "*cost against T*: batch 1, one thread, all lengths interleaved; the exponent is a least squares fit on "
     "logarithms over all lengths and rounds, with its 95 % interval; its point estimate is what is judged. "
-    "*freed memory kept*: the same in a process whose C library gives nothing back to the kernel "
-    "(`MALLOC_TRIM_THRESHOLD_`, `MALLOC_MMAP_MAX_=0`); else a call over 8,192 tokens waits for the pages of "
-    "the 4 GB that autograd keeps.",
+    "*in a training process*: the same where freed memory is kept, as `t4dm train` keeps it on a CPU "
+    "(`keep_freed_memory`); else a call over 8,192 tokens waits for the pages of 4 GB that autograd keeps.",
     "*state*: bytes after each window of one long stream; *one token after the other*: batch 1, no gradient.",
     "*saved*: bytes that autograd keeps for the backward (each storage once, input and parameters left out); "
     "*peak*: the most allocated at once during forward and backward, from the allocator's own events, up to "

@@ -57,7 +57,7 @@ def title(bench: str) -> str:
         "curve_lif": "cost against T: LIF", "curve_attention": "cost against T: spike attention",
         "curve_rwkv": "cost against T: RWKV time mix", "curve_block": "cost against T: block",
         "curve_stack": "cost against T: stack",
-        "kept_memory_stack": "cost against T: stack, freed memory kept",
+        "kept_memory_stack": "cost against T: stack, in a training process",
         "stream_state": "state of the stack in streaming",
         "stream_token": "one token after the other", "lif_scans_per_block": "LIF scans in a block",
     }  # fmt: skip

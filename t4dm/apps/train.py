@@ -25,6 +25,7 @@ from t4dm.t4dx import T4DX
 from t4dm.training.bundle_io import BundleIO
 from t4dm.training.callbacks.progress import RunBar
 from t4dm.training.event_clock import EventClock
+from t4dm.training.heap import keep_freed_memory
 from t4dm.training.run_record import RunRecord
 from t4dm.viz.closing_table import closing_table
 from t4dm.viz.report import write_report
@@ -51,6 +52,8 @@ def train(cfg: DictConfig) -> RunResult:
         c, typed = resumed(Path(parent), typed, output=c["paths"]["output"])
     check(cfg, whole=True)
     assembly.one_device(c)
+    if c.get("keep_freed_memory", True) and c["trainer"].get("accelerator") == "cpu":
+        keep_freed_memory()
     other = c.get("init_from") if parent is None else None  # a run that goes on has begun
     start = beginning(Path(other)) if other else None
     folder = Path(c["paths"]["output"])
