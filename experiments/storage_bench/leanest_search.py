@@ -157,25 +157,26 @@ class Leanest:
 
 @final
 class FaissAlone:
-    """The one call into faiss that takes the most in each search of a leanest program, at its effort, with
-    nothing before and behind it: which rows pass a filter is known. It answers nothing.
+    """The one call into faiss that does most of each search of a leanest program, at its effort, with nothing
+    before and behind it: which rows pass a filter is known. It answers with places, by codes and not compared
+    again.
     """
 
     def __init__(self, whole: Leanest) -> None:
         self._whole = whole
         self._passing: dict[float, tuple[Places, Bits, Any]] = {}
 
-    def walk(self, queries: Vectors, k: int) -> None:
+    def walk(self, queries: Vectors, k: int) -> Places:
         """Of one query [D], or of several [Q, D] by the threads of the program."""
         params = faiss.SearchParametersHNSW(efSearch=self._whole.effort.walk)
         faiss.omp_set_num_threads(self._whole.threads)
         try:
-            self._whole.held.graph.search(np.atleast_2d(queries), max(KEPT, k), params=params)
+            return self._whole.held.graph.search(np.atleast_2d(queries), max(KEPT, k), params=params)[1]
         finally:
             faiss.omp_set_num_threads(1)
 
-    def below(self, vector: Vectors, k: int, kappa: float) -> None:
-        """The products, the count of bits or the walk."""
+    def below(self, vector: Vectors, k: int, kappa: float) -> Places:
+        """The products, the count of bits (places among the rows that pass) or the walk."""
         whole, content = self._whole, self._whole.held
         if kappa not in self._passing:
             mask = content.kappas <= kappa
@@ -184,12 +185,11 @@ class FaissAlone:
             self._passing[kappa] = rows, content.bits[rows], selector
         rows, bits, selector = self._passing[kappa]
         if len(rows) <= whole.few:
-            nearest_of(content.vectors, rows, vector, k)
-        elif len(rows) <= whole.many:
-            nearest_bits(bits, np.packbits(vector > content.centre), whole.effort.short)
-        else:
-            params = faiss.SearchParametersHNSW(efSearch=whole.effort.walk, sel=selector)
-            content.graph.search(vector[None], max(KEPT, k), params=params)
+            return nearest_of(content.vectors, rows, vector, k)
+        if len(rows) <= whole.many:
+            return nearest_bits(bits, np.packbits(vector > content.centre), whole.effort.short)
+        params = faiss.SearchParametersHNSW(efSearch=whole.effort.walk, sel=selector)
+        return content.graph.search(vector[None], max(KEPT, k), params=params)[1][0]
 
 
 def products(vectors: Vectors, places: Places, queries: Vectors) -> Vectors:

@@ -1,4 +1,4 @@
-"""Going on with a run: its own config, with only the trainer and the loggers open to change."""
+"""Going on with a run: its own config, but for the trainer, the loggers and what the machine does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from t4dm import config
 from t4dm.errors import ResumeMismatchError, RunFolderError
 from t4dm.training.run_record import changed, read_config
 
-OPEN = ("trainer", "logger")
+OPEN = ("trainer", "logger", "keep_freed_memory")
 ITS_OWN = ("paths", "resume")
 HERE = "<here>"
 
@@ -34,7 +34,7 @@ def resumed(folder: Path, typed: Sequence[str], *, output: str) -> tuple[dict[st
 
     Raises:
         RunFolderError: `folder` holds no run.
-        ResumeMismatchError: the overrides change more than the trainer and the loggers.
+        ResumeMismatchError: the overrides change more than what is `OPEN`.
     """
     run = read_config(folder)
     before = _overrides(folder)
@@ -58,9 +58,12 @@ def filed_under(arguments: Sequence[str]) -> list[str]:
     """The override that files a resumed run with its experiment; none for other runs."""
     typed = dict(argument.partition("=")[::2] for argument in arguments)
     folder = Path(typed.get("resume", ""))
-    if "resume" not in typed or "name" in typed or not (folder / "config.yaml").is_file():
+    if "resume" not in typed or "name" in typed:
         return []
-    return [f"name='{read_config(folder)['name']}'"]
+    try:
+        return [f"name='{read_config(folder)['name']}'"]
+    except RunFolderError:  # the command itself says so
+        return []
 
 
 def _compose(overrides: Sequence[str]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, final
+from typing import Any, Final, Self, final
 
 import psutil
 import torch
@@ -196,16 +196,22 @@ def read_run(path: Path) -> dict[str, Any]:
     return info
 
 
+TRAINS: Final = {"name", "model", "phase"}
+"""What the config of a training has, and that of a study has not."""
+
+
 def read_config(path: Path) -> dict[str, Any]:
-    """config.yaml of a run folder, plain.
+    """config.yaml of the folder of a training, plain.
 
     Raises:
-        RunFolderError: there is none.
+        RunFolderError: there is none, or it is that of a study.
     """
     file = path / "config.yaml"
     if not file.is_file():
         raise RunFolderError(str(path), "config.yaml")
     config: dict[str, Any] = yaml.safe_load(file.read_text(encoding="utf-8"))
+    if not config.keys() >= TRAINS:
+        raise RunFolderError(str(path), "training in its config.yaml")
     return config
 
 

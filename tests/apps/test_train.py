@@ -122,6 +122,7 @@ def test_a_resume_changes_trainer_and_loggers_alone(done: RunResult, tmp_path: P
     def go_on(*typed: str) -> dict[str, Any]:
         return resumed(done.folder, [f"resume={done.folder}", *typed], output=str(tmp_path))[0]
 
+    assert go_on("keep_freed_memory=false")["keep_freed_memory"] is False
     assert go_on("logger=tensorboard")["logger"]["tensorboard"]["save_dir"] == str(tmp_path)
     assert go_on("model.stack.width=32")["model"]["stack"]["width"] == 32  # says what the run has already
     with pytest.raises(ResumeMismatchError, match=r"not model\.stack\.width: 32 -> 64; take these out"):
@@ -146,6 +147,15 @@ def test_a_resumed_run_is_filed_with_its_experiment(done: RunResult, tmp_path: P
     assert filed_under([typed, "trainer.max_epochs=2"]) == ["name='smoke'"]
     assert filed_under([typed, "name=other"]) == []
     assert filed_under(["experiment=smoke"]) == filed_under([f"resume={tmp_path}"]) == []
+
+
+def test_the_folder_of_a_study_is_no_run_to_go_on_from(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("text: some text\nrun: null\nseed: 1234\n")
+    assert filed_under([f"resume={tmp_path}"]) == []
+    with pytest.raises(
+        RunFolderError, match=r"it has no training in its config\.yaml; list them: t4dm runs ls"
+    ):
+        resumed(tmp_path, [], output=str(tmp_path / "new"))
 
 
 def test_a_folder_without_a_run_cannot_be_resumed(tmp_path: Path) -> None:

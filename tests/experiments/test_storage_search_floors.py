@@ -71,16 +71,37 @@ def ordered(data: Any, query: Any, rows: Any, k: int = 10) -> list[str]:
 
 
 @pytest.mark.parametrize(("few", "many"), [(N, N), (0, N), (0, 0)], ids=["all", "bits", "walk"])
-@pytest.mark.parametrize("share", [0.5, 0.1, 0.01])
+@pytest.mark.parametrize("count", [150, 30, 3])
 def test_each_way_to_filter_finds_what_a_sort_finds(
-    bench: ModuleType, indexed: Any, content: Any, few: int, many: int, share: float
+    bench: ModuleType, indexed: Any, content: Any, few: int, many: int, count: int
 ) -> None:
-    program = bench.leanest_search.Leanest(content, few=few, many=many)
-    data, kappa = indexed.data, bench.sets.below(share)
-    rows = np.flatnonzero(data.kappas[:N] <= kappa)
-    assert (len(rows) < 10) == (share == 0.01)  # fewer than asked for: then all of them
+    """Where fewer pass than are asked for, all of them; what is as large as the limit passes."""
+    program, data = bench.leanest_search.Leanest(content, few=few, many=many), indexed.data
+    rows = np.argsort(data.kappas[:N])[:count]
     for query in bench.sets.sides(data).judged:
-        assert program.search_below(query, 10, kappa) == ordered(data, query, rows)
+        found = program.search_below(query, 10, float(data.kappas[rows[-1]]))
+        assert found == ordered(data, query, rows)
+
+
+@pytest.mark.parametrize(
+    ("few", "many", "walks"), [(30, 30, False), (29, 30, False), (29, 29, True)], ids=["all", "bits", "walk"]
+)
+def test_the_number_of_rows_that_pass_decides_the_way(
+    bench: ModuleType, indexed: Any, content: Any, few: int, many: int, walks: bool
+) -> None:
+    """Faiss alone takes the same: of all rows it returns the ten best, of bits or a walk more."""
+    program, data = bench.leanest_search.Leanest(content, few=few, many=many), indexed.data
+    alone, query, rows = (
+        bench.leanest_search.FaissAlone(program),
+        data.vectors[-1],
+        np.argsort(data.kappas[:N]),
+    )
+    program.effort, kappa = bench.leanest_search.Effort(32, 15), float(data.kappas[rows[29]])
+    assert (distances(lambda: program.search_below(query, 10, kappa)) > 0) == walks
+    assert (distances(lambda: alone.below(query, 10, kappa)) > 0) == walks
+    places = alone.below(query, 10, kappa)
+    assert len(places) == (20 if walks else 15 if few == 29 else 10)
+    assert set(places.tolist()) <= (set(range(30)) if len(places) == 15 else {-1, *rows[:30].tolist()})
 
 
 @pytest.mark.parametrize(("few", "many"), [(N, N), (0, N), (-1, -1)], ids=["all", "bits", "walk"])

@@ -19,10 +19,11 @@ from t4dm.training import run_record
 from t4dm.training.run_record import RunRecord, changed, git_state, read_config, read_run
 
 
+CONFIG = {"name": "small", "seed": 3, "model": {"width": 4}, "phase": {"lr": 0.1}}
+
+
 def open_run(path: Path, **fields: object) -> RunRecord:
-    return RunRecord.open(
-        path, config={"seed": 3, "model": {"width": 4}}, overrides=["seed=3"], seed=3, **fields
-    )  # type: ignore[arg-type]
+    return RunRecord.open(path, config=CONFIG, overrides=["seed=3"], seed=3, **fields)  # type: ignore[arg-type]
 
 
 def test_what_ran_is_written_before_it_runs(tmp_path: Path) -> None:
@@ -34,7 +35,7 @@ def test_what_ran_is_written_before_it_runs(tmp_path: Path) -> None:
     assert info["command"] == ["t4dm", "train"]
     assert info["versions"]["torch"].startswith("2.")
     assert info["machine"]["cores"] >= 1
-    assert read_config(tmp_path / "run") == {"seed": 3, "model": {"width": 4}}
+    assert read_config(tmp_path / "run") == CONFIG
     assert yaml.safe_load((tmp_path / "run/overrides.yaml").read_text()) == ["seed=3"]
 
 
