@@ -18,7 +18,6 @@ from t4dm.errors import DiskFullError, RunFolderError, StoreFullError
 from t4dm.training import run_record
 from t4dm.training.run_record import RunRecord, changed, git_state, read_config, read_run
 
-
 CONFIG = {"name": "small", "seed": 3, "model": {"width": 4}, "phase": {"lr": 0.1}}
 
 
