@@ -98,6 +98,8 @@ def test_the_number_of_rows_that_pass_decides_the_way(
     )
     program.effort, kappa = bench.leanest_search.Effort(32, 15), float(data.kappas[rows[29]])
     assert (distances(lambda: program.search_below(query, 10, kappa)) > 0) == walks
+    exact = program.search_below(query, 10, kappa) == ordered(data, query, rows[:30])
+    assert walks or exact == (few == 30)  # 15 by 16 bits are too few
     assert (distances(lambda: alone.below(query, 10, kappa)) > 0) == walks
     places = alone.below(query, 10, kappa)
     assert len(places) == (20 if walks else 15 if few == 29 else 10)
