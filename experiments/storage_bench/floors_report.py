@@ -144,7 +144,7 @@ def _row(floor: Floor, label: str, entry: Mapping[str, Any]) -> dict[str, Any]:
     peer = next((peer for own, peer in rivals if own == label), label)
     peers = floor.systems.get(peer)
     over = None if peers is None else ratio(figure["rounds_p50"], peers["rounds_p50"])
-    judged = label != peer and over is not None and target.at_most is not None
+    wanted = None if label == peer or over is None else target.at_most
     kept = ("p50", "p99", "rounds", "calls", "durability", "recall", "effort")
     return {
         "bench": PREFIX + target.bench,
@@ -153,8 +153,8 @@ def _row(floor: Floor, label: str, entry: Mapping[str, Any]) -> dict[str, Any]:
         "value": figure["p50"],
         "ratio": over if label == target.ours else floor.over(figure),
         "over_peer": over,
-        "target": f"<= {target.at_most:.4g}" if judged else None,
-        "met": over <= target.at_most if judged else None,
+        "target": None if wanted is None else f"<= {wanted:.4g}",
+        "met": None if wanted is None or over is None else over <= wanted,
         "against": peer if over is not None else None,
         **{name: figure[name] for name in kept if name in figure},
         **{name: entry[name] for name in ("machine", "versions", "command", "when")},
