@@ -3,6 +3,9 @@
 A graph of faiss over 8-bit codes, float32 vectors in a mapped file, one bit a coordinate, a column of kappas
 and its order: no store, no versions, no deletes, no plan but two numbers of rows, and of what comes in only
 the shape is checked. What else a search costs in T4DX is the distance from here.
+
+`shortened` is the same over another graph, of the first principal coordinates alone: a step of a walk reads
+less, and float32 products have to decide among more.
 """
 
 from __future__ import annotations
@@ -22,6 +25,11 @@ FEW: Final = 256
 """Rows that pass a filter up to which all are compared as float32."""
 MANY: Final = 15_000
 """Rows that pass a filter up to which their bits are compared: beyond a walk is shorter."""
+SHORT: Final = 64
+"""Coordinates of a short graph."""
+_LINKS: Final = 16
+_CONSTRUCTION: Final = 100
+_SAMPLE: Final = 20_000  # rows whose principal coordinates are taken
 _BLOCK: Final = 8192
 Vectors = NDArray[np.float32]
 Places = NDArray[np.int64]
@@ -51,6 +59,7 @@ class Held(NamedTuple):
         centre: the mean vector [D]; a bit says whether a coordinate is above it.
         bits: of all rows, the later ones too [N + F, D / 8].
         fresh: vectors of the later rows [F, D], which no graph holds.
+        turn: to the coordinates of the graph [D, d]; None where those are all.
     """
 
     graph: Any
@@ -60,6 +69,7 @@ class Held(NamedTuple):
     centre: Vectors
     bits: Bits
     fresh: Vectors
+    turn: Vectors | None = None
 
 
 def held(folder: Path, data: Data, *, fresh: int = 0) -> Held:
@@ -71,6 +81,22 @@ def held(folder: Path, data: Data, *, fresh: int = 0) -> Held:
     parts = [part[at : at + _BLOCK] for part in (vectors, later) for at in range(0, len(part), _BLOCK)]
     bits = np.concatenate([np.packbits(part > centre, axis=1) for part in parts])
     return Held(graph, vectors, np.array(data.kappas[: data.n]), data.ids, centre, bits, later)
+
+
+def shortened(content: Held) -> Held:
+    """The same with a graph over 8-bit codes of the first principal coordinates; built by two threads."""
+    rows = content.vectors[:_SAMPLE]
+    spread = np.linalg.eigh(np.cov(rows, rowvar=False))[1]
+    turn = np.ascontiguousarray(spread[:, ::-1][:, : min(SHORT, rows.shape[1] // 2)], np.float32)
+    points = content.vectors @ turn
+    kind = faiss.ScalarQuantizer.QT_8bit
+    graph = faiss.IndexHNSWSQ(points.shape[1], kind, _LINKS, faiss.METRIC_L2)
+    graph.hnsw.efConstruction = _CONSTRUCTION
+    faiss.omp_set_num_threads(2)
+    graph.train(points)
+    graph.add(points)
+    faiss.omp_set_num_threads(1)
+    return content._replace(graph=graph, turn=turn)
 
 
 @final
@@ -94,17 +120,27 @@ class Leanest:
     def search(self, vector: Vectors, k: int) -> list[str]:
         """A walk."""
         self._check(vector.shape)
-        graph, vectors = self.held[:2]
-        params = faiss.SearchParametersHNSW(efSearch=self.effort.walk)
-        found = graph.search(vector[None], max(KEPT, k), params=params)[1]
-        return self._named(found[0][(-products(vectors, found, vector)[0]).argsort()[:k]])
+        found = self.walked(vector[None], k)
+        return self._named(found[0][(-products(self.held.vectors, found, vector)[0]).argsort()[:k]])
+
+    def walks(self, kappa: float) -> bool:
+        """Whether a search among the rows whose kappa is that at most takes the graph."""
+        return int(self._sorted.searchsorted(kappa, side="right")) > max(self.few, self.many)
+
+    def walked(self, queries: Vectors, k: int, selector: Any = None) -> Places:
+        """What a walk proposes for queries [Q, D], of what a selector lets pass."""
+        walk, (graph, *_, turn) = self.effort.walk, self.held
+        points, kept = (queries, KEPT) if turn is None else (queries @ turn, walk)
+        params = faiss.SearchParametersHNSW(efSearch=walk, sel=selector)
+        found: Places = graph.search(points, max(kept, k), params=params)[1]
+        return found
 
     def search_below(self, vector: Vectors, k: int, kappa: float) -> list[str]:
         """Few rows are found in the order of the column and all compared; of more their bits first; of many
         one look at the whole column makes a bitmap for a walk.
         """
         self._check(vector.shape)
-        graph, vectors, kappas, _, centre, bits, _ = self.held
+        _, vectors, kappas, _, centre, bits, *_ = self.held
         count = int(self._sorted.searchsorted(kappa, side="right"))
         if count <= self.few:
             return self._named(nearest_of(vectors, self._order[:count], vector, k))
@@ -114,16 +150,14 @@ class Leanest:
             found = rows[nearest_bits(near, np.packbits(vector > centre), self.effort.short)][None]
         else:
             selector = faiss.IDSelectorBitmap(np.packbits(kappas <= kappa, bitorder="little"))
-            params = faiss.SearchParametersHNSW(efSearch=self.effort.walk, sel=selector)
-            found = graph.search(vector[None], max(KEPT, k), params=params)[1]
+            found = self.walked(vector[None], k, selector)
         return self._named(found[0][(-products(vectors, found, vector)[0]).argsort()[:k]])
 
     def search_beside(self, vector: Vectors, k: int) -> list[str]:
         """A walk, and the bits of all later rows, which were made when those came."""
         self._check(vector.shape)
-        graph, vectors, _, _, centre, _, fresh = self.held
-        params = faiss.SearchParametersHNSW(efSearch=self.effort.walk)
-        found = graph.search(vector[None], max(KEPT, k), params=params)[1]
+        _, vectors, _, _, centre, _, fresh, _ = self.held
+        found = self.walked(vector[None], k)
         also = nearest_bits(self._later, np.packbits(vector > centre), self.effort.short)[None]
         scores = np.append(products(vectors, found, vector), products(fresh, also, vector))
         places = np.append(found, also + len(vectors))
@@ -132,12 +166,10 @@ class Leanest:
     def search_many(self, queries: Vectors, k: int) -> list[list[str]]:
         """Walks by the threads of faiss."""
         self._check(queries.shape[1:])
-        graph, vectors = self.held[:2]
         faiss.omp_set_num_threads(self.threads)
         try:
-            params = faiss.SearchParametersHNSW(efSearch=self.effort.walk)
-            found = graph.search(queries, max(KEPT, k), params=params)[1]
-            scores = products(vectors, found, queries)
+            found = self.walked(queries, k)
+            scores = products(self.held.vectors, found, queries)
         finally:
             faiss.omp_set_num_threads(1)  # else it holds for all that this thread calls
         order = (-scores).argsort(axis=1)[:, :k]
@@ -168,10 +200,9 @@ class FaissAlone:
 
     def walk(self, queries: Vectors, k: int) -> Places:
         """Of one query [D], or of several [Q, D] by the threads of the program."""
-        params = faiss.SearchParametersHNSW(efSearch=self._whole.effort.walk)
         faiss.omp_set_num_threads(self._whole.threads)
         try:
-            return self._whole.held.graph.search(np.atleast_2d(queries), max(KEPT, k), params=params)[1]
+            return self._whole.walked(np.atleast_2d(queries), k)
         finally:
             faiss.omp_set_num_threads(1)
 
@@ -188,8 +219,7 @@ class FaissAlone:
             return nearest_of(content.vectors, rows, vector, k)
         if len(rows) <= whole.many:
             return nearest_bits(bits, np.packbits(vector > content.centre), whole.effort.short)
-        params = faiss.SearchParametersHNSW(efSearch=whole.effort.walk, sel=selector)
-        return content.graph.search(vector[None], max(KEPT, k), params=params)[1][0]
+        return whole.walked(vector[None], k, selector)[0]
 
 
 def products(vectors: Vectors, places: Places, queries: Vectors) -> Vectors:

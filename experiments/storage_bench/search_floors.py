@@ -1,7 +1,8 @@
 """How far a Python program can go in a search: the leanest one, beside T4DX and the peer, at equal recall.
 
 Each is tuned as in the row itself; what finds too little is no floor and has no time. *faiss alone* is the
-one call into faiss that does most of the leanest program's work, at that program's effort.
+one call into faiss that does most of the leanest program's work, at that program's effort. *shortened* is the
+same program over a graph of fewer coordinates, where there is a walk.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from experiments.storage_bench.searches import (
 from experiments.storage_bench.targets import SEARCH, Target
 
 LEANEST: Final = "leanest"
+SHORTENED: Final = "shortened"
 ALONE: Final = "faiss alone"
 PEER: Final = "qdrant-edge"
 GROUPS: Final = ("nearest", "filter", "fresh", "batch")
@@ -45,10 +47,11 @@ Timed = tuple[dict[str, Any], list[Missing]]
 
 
 class Lean(NamedTuple):
-    """The leanest program and what faiss does in it."""
+    """The leanest program, what faiss does in it, and the program over a short graph."""
 
     whole: Any
     alone: Any
+    shortened: Any
 
 
 def floors(setting: Setting) -> Result:
@@ -71,7 +74,7 @@ def floors(setting: Setting) -> Result:
 
 def _row(target: Target, systems: Mapping[str, Any]) -> dict[str, Any] | None:
     """What is compared in a row; None without T4DX."""
-    labels = [label for name in ("t4dx", LEANEST, ALONE) for label in target.rivals(name)]
+    labels = [label for name in ("t4dx", LEANEST, ALONE, SHORTENED) for label in target.rivals(name)]
     kept = {label: systems[label] for label in dict.fromkeys(labels) if label in systems}
     return {"operation": target.bench, "systems": kept} if target.ours in kept else None
 
@@ -84,12 +87,16 @@ def _leanest(setting: Setting) -> tuple[dict[int, Lean], str]:
     if not folder.exists():
         return {}, "it reads what the system faiss leaves, not indexed: run the group 'index' first"
     try:
-        from experiments.storage_bench.leanest_search import FaissAlone, Leanest, held
+        from experiments.storage_bench.leanest_search import FaissAlone, Leanest, held, shortened
     except ImportError as error:
         return {}, str(error)
     content = held(folder, setting.data, fresh=sets.fresh(setting.data.n))
-    programs = {threads: Leanest(content, threads=threads) for threads in (1, 2)}
-    return {threads: Lean(whole, FaissAlone(whole)) for threads, whole in programs.items()}, ""
+    short = shortened(content)
+    programs = [(threads, Leanest(content, threads=threads)) for threads in (1, 2)]
+    return {
+        threads: Lean(whole, FaissAlone(whole), Leanest(short, threads=threads))
+        for threads, whole in programs
+    }, ""
 
 
 def _search(target: Target, stores: Mapping[str, Any], lean: Mapping[int, Lean], setting: Setting) -> Timed:
@@ -113,6 +120,8 @@ def _filtered(share: str, stores: Mapping[str, Any], lean: Mapping[int, Lean], s
     kappa, data = sets.below(SHARES[share]), setting.data
     asked = exam(setting, np.flatnonzero(data.kappas[: data.n] <= kappa))
     every, parts = _beside(stores, lean, lambda alone: lambda vector: alone.below(vector, K, kappa))
+    if lean and not lean[1].whole.walks(kappa):
+        del every[SHORTENED]
     asks = {label: below(store, kappa) for label, store in every.items()}
     return compared(Race(f"filter {share}", asks, every, dict.fromkeys(every, asked), parts), setting)
 
@@ -126,8 +135,7 @@ def _fresh(stores: Mapping[str, Any], lean: Mapping[int, Lean], setting: Setting
     try:
         every, parts = _beside({**own, **peers}, lean, _walk)
         asks: dict[str, Ask] = {label: plain(store) for label, store in every.items()}
-        if LEANEST in every:
-            asks[LEANEST] = lambda vector: every[LEANEST].search_beside(vector, K)
+        asks |= {label: _later(every[label]) for label in (LEANEST, SHORTENED) if lean}
         whole = exam(setting, np.arange(setting.data.n + sets.fresh(setting.data.n)))
         exams = {**dict.fromkeys(every, whole), **dict.fromkeys(peers, exam(setting))}
         systems, short = compared(Race("fresh rows", asks, every, exams, parts), setting)
@@ -142,13 +150,18 @@ def _batch(target: Target, stores: Mapping[str, Any], lean: Mapping[int, Lean], 
         calls: dict[str, Batch] = {}
         for label, store in stores.items():
             calls |= batches(label, store, pool)
-        for (whole, alone), threads in zip(lean.values(), ("1 thread", "2 threads"), strict=False):
+        for (whole, alone, short), threads in zip(lean.values(), ("1 thread", "2 threads"), strict=False):
             calls |= batches(f"{LEANEST} {threads}", whole, pool)
+            calls |= batches(f"{SHORTENED} {threads}", short, pool)
             parts[f"{ALONE} {threads}"] = Part(f"{LEANEST} {threads}", _walk(alone))
-        labels = {label for name in ("t4dx", LEANEST, ALONE) for label in target.rivals(name)}
+        labels = {label for name in ("t4dx", LEANEST, ALONE, SHORTENED) for label in target.rivals(name)}
         calls = {label: call for label, call in calls.items() if label in labels}
         parts = {label: part for label, part in parts.items() if label in labels}
         return batched(calls, parts, setting)
+
+
+def _later(whole: Any) -> Ask:
+    return lambda vector: whole.search_beside(vector, K)
 
 
 def _walk(alone: Any) -> Callable[[Any], object]:
@@ -158,8 +171,8 @@ def _walk(alone: Any) -> Callable[[Any], object]:
 def _beside(
     stores: Mapping[str, Any], lean: Mapping[int, Lean], ask: Callable[[Any], Callable[[Any], object]]
 ) -> tuple[dict[str, Any], dict[str, Part]]:
-    """The stores and the leanest program, and the part of it that is faiss's."""
+    """The stores and the leanest programs, and the part of the first that is faiss's."""
     if not lean:
         return dict(stores), {}
-    whole, alone = lean[1]
-    return {**stores, LEANEST: whole}, {ALONE: Part(LEANEST, ask(alone))}
+    whole, alone, short = lean[1]
+    return {**stores, LEANEST: whole, SHORTENED: short}, {ALONE: Part(LEANEST, ask(alone))}
