@@ -15,6 +15,8 @@ from typing import Any, Final, NamedTuple, Protocol, final
 import numpy as np
 from numpy.typing import NDArray
 
+from t4dm.t4dx.shortening import shortened
+
 Scores = NDArray[np.float32]
 Places = NDArray[np.int64]
 Bitmap = NDArray[np.uint8]
@@ -26,11 +28,14 @@ class Graph(Protocol):
 
     Attributes:
         rows: how many places it holds; those behind are not in it, the caller scores them exactly.
+        width: numbers of a node. Where they are fewer than those of a vector the order of candidates is
+            rough: ask for all that the walk keeps.
         unreached: places that no query reaches, ascending: the caller scores them exactly, always.
         ladder: what walks of the sizes `ladders.LADDER` find, as shares; None where nobody measured it.
     """
 
     rows: int
+    width: int
     unreached: Places
     ladder: tuple[float, ...] | None
 
@@ -63,12 +68,19 @@ class Links(NamedTuple):
 
 
 class Space(NamedTuple):
-    """How vectors of a metric lie in a graph: directions for cosine, else as they are. Cosine and dot are
-    compared by inner product, so that the length of a query does not matter.
+    """How vectors of a metric lie in a graph: directions for cosine, else as they are; with a `basis` [D, d]
+    by their coordinates in it. Cosine and dot are compared by inner product, so that the length of a query
+    does not matter.
     """
 
     metric: str
     dim: int
+    basis: NDArray[np.float32] | None = None
+
+    @property
+    def width(self) -> int:
+        """Numbers of a point."""
+        return self.dim if self.basis is None else self.basis.shape[1] + 1
 
     @property
     def inner(self) -> bool:
@@ -77,13 +89,21 @@ class Space(NamedTuple):
 
     def points(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
         """Stored vectors [n, D] as points in the graph."""
-        return _directions(vectors) if self.metric == "cosine" else np.ascontiguousarray(vectors, np.float32)
+        points = (
+            _directions(vectors) if self.metric == "cosine" else np.ascontiguousarray(vectors, np.float32)
+        )
+        return points if self.basis is None else shortened(points, self.basis)
 
     def queries(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
         """Queries [Q, D] as points: directions but for l2, so that no product is lost beside the 1 from which
         hnswlib takes it.
         """
-        return _directions(queries) if self.inner else np.ascontiguousarray(queries, np.float32)
+        return self.aimed(_directions(queries) if self.inner else queries)
+
+    def aimed(self, queries: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Queries [Q, D] as points of whatever length, which changes no order of products."""
+        points = np.ascontiguousarray(queries, np.float32)
+        return points if self.basis is None else shortened(points, self.basis, rest=not self.inner)
 
 
 class Builder(Protocol):
@@ -119,10 +139,12 @@ class Backend(Protocol):
     Attributes:
         name: "faiss" or "hnswlib".
         version: of the library.
+        shortens: whether it takes a space with a basis: what it writes holds the points.
     """
 
     name: str
     version: str
+    shortens: bool
 
     def start(
         self, space: Space, *, lows: Scores, highs: Scores, sample: NDArray[np.float32], threads: int
@@ -163,7 +185,8 @@ class Exact:
     ladder: tuple[float, ...] | None
 
     def __init__(self, vectors: NDArray[np.float32], metric: str) -> None:
-        self.rows, self.unreached, self.ladder = len(vectors), NOWHERE, None
+        self.rows, self.width = vectors.shape
+        self.unreached, self.ladder = NOWHERE, None
         self._vectors, self._metric = vectors, metric
 
     def search(

@@ -2,7 +2,8 @@
 
 A bitmap of allowed places filters inside the walk. Codes are one byte a coordinate between the least and the
 greatest value of that coordinate; where they would blur the order too much, as beside outliers, the graph
-holds float32 instead. One thread builds the same graph from the same vectors each time.
+holds float32 instead. Of long vectors it holds the principal coordinates where those do. One thread builds
+the same graph from the same vectors each time.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ class FaissGraph:
 
     def __init__(self, index: Any, space: Space, *, body: Bitmap | None = None) -> None:
         self.rows: int = index.ntotal
+        self.width = space.width
         self.unreached: Places = NOWHERE
         self.ladder: tuple[float, ...] | None = None
         self._index, self._space, self._body = index, space, body
@@ -44,8 +46,7 @@ class FaissGraph:
         if allowed is not None:
             bits = np.ascontiguousarray(allowed, np.uint8)
             params.sel = sel = faiss.IDSelectorBitmap(bits)  # both live until the search is over
-        points = np.ascontiguousarray(queries, np.float32)  # of any length: that changes no order
-        scores, places = self._index.search(points, k, params=params)
+        scores, places = self._index.search(self._space.aimed(queries), k, params=params)
         if allowed is not None:
             del sel, bits
         return (scores if self._space.inner else -scores), places
@@ -99,7 +100,7 @@ class FaissBuilder:
 class FaissBackend:
     """Graphs by faiss."""
 
-    name, version = "faiss", str(faiss.__version__)
+    name, version, shortens = "faiss", str(faiss.__version__), True
 
     def start(
         self, space: Space, *, lows: Scores, highs: Scores, sample: NDArray[np.float32], threads: int
@@ -107,10 +108,10 @@ class FaissBackend:
         """8-bit codes where their steps are small beside the distances in the sample, float32 elsewhere."""
         metric = faiss.METRIC_INNER_PRODUCT if space.inner else faiss.METRIC_L2
         if blur(lows, highs, sample) <= _BLUR:
-            index = faiss.IndexHNSWSQ(space.dim, faiss.ScalarQuantizer.QT_8bit, LINKS, metric)
+            index = faiss.IndexHNSWSQ(space.width, faiss.ScalarQuantizer.QT_8bit, LINKS, metric)
             index.train(np.stack((lows, highs)))
         else:
-            index = faiss.IndexHNSWFlat(space.dim, LINKS, metric)
+            index = faiss.IndexHNSWFlat(space.width, LINKS, metric)
         index.hnsw.efConstruction = CONSTRUCTION
         return FaissBuilder(index, space, threads=threads)
 
@@ -158,7 +159,7 @@ def _fits(storage: Any, lows: Scores, highs: Scores) -> bool:
 
 def sound(index: Any, space: Space, nodes: int) -> bool:
     """Whether every number that faiss takes for a place in memory is one."""
-    if not isinstance(index, faiss.IndexHNSW) or (index.d, index.ntotal) != (space.dim, nodes):
+    if not isinstance(index, faiss.IndexHNSW) or (index.d, index.ntotal) != (space.width, nodes):
         return False
     hnsw, storage = index.hnsw, faiss.downcast_index(index.storage)
     if storage.ntotal != nodes or storage.codes.size() != nodes * storage.code_size:

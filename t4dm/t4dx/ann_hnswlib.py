@@ -35,6 +35,7 @@ class HnswlibGraph:
 
     def __init__(self, index: Any, space: Space) -> None:
         self.rows: int = index.element_count
+        self.width = space.width
         self.unreached: Places = NOWHERE
         self.ladder: tuple[float, ...] | None = None
         self._index, self._space, self._lock = index, space, threading.Lock()
@@ -119,7 +120,7 @@ class HnswlibBuilder:
 class HnswlibBackend:
     """Graphs by hnswlib."""
 
-    name, version = "hnswlib", version("hnswlib")
+    name, version, shortens = "hnswlib", version("hnswlib"), False
 
     def start(
         self, space: Space, *, lows: Scores, highs: Scores, sample: NDArray[np.float32], threads: int

@@ -25,6 +25,7 @@ class Placed:
 
     def __init__(self, inner: Graph, places: NDArray[np.int32], *, rows: int, unreached: Places) -> None:
         self.inner, self.places, self.rows, self.ladder = inner, places, rows, inner.ladder
+        self.width = inner.width
         self._living = np.packbits(places >= 0, bitorder="little")
         self.unreached = unreached
 

@@ -39,7 +39,7 @@ class Costs(NamedTuple):
     bounds: float = 12e-9  # per row and query: from signs to a bound
     probe: float = 120e-6  # per query: its code, the first rows scored
     encode: float = 9e-9  # per number of a vector that gets its code
-    walk: float = 4e-9  # per step of ef, number of a vector and query
+    walk: float = 4e-9  # per step of ef, number of a node and query
     enter: float = 80e-6  # per query: bitmap, re-ranking
     near: float = 0.02  # share of the rows that codes leave to be scored
     small: int = 4096  # vectors of a collection up to which all are scored: a millisecond at most
@@ -57,6 +57,7 @@ class Task(NamedTuple):
     graphed: int = 0  # matches in the graph
     loose: int = 0  # matches that the graph does not reach
     ef: int = 0
+    width: int = 0  # numbers of a node of the graph
     saved: float = 0.0  # seconds that codes would have saved before
 
 
@@ -107,7 +108,9 @@ def codes_seconds(costs: Costs, task: Task, rows: int) -> float:
 
 
 def _graph_seconds(costs: Costs, task: Task) -> float:
-    walk = costs.enter + costs.walk * task.ef * task.dim
+    walk = costs.enter + costs.walk * task.ef * task.width
+    if task.width < task.dim:  # all that the walk keeps is compared again
+        walk += costs.gather * task.ef * task.dim
     loose = exact_seconds(costs, task, task.loose)
     if task.bits:
         loose = min(loose, codes_seconds(costs, task, task.loose))
@@ -119,6 +122,11 @@ def sureness(recall: float) -> float:
     return max(0.0, NormalDist().inv_cdf(recall))
 
 
+def enough(recall: float) -> float:
+    """What a walk must find of a sample, which errs, to be trusted with a recall."""
+    return 1.0 - 0.75 * (1.0 - recall)
+
+
 def walk_size(ladder: tuple[float, ...] | None, recall: float, share: float, k: int) -> int:
     """`ef` of a walk where a share of the places is allowed; the ladder says what each size found. 0 where
     even the longest finds too little.
@@ -128,8 +136,8 @@ def walk_size(ladder: tuple[float, ...] | None, recall: float, share: float, k: 
     elif ladder[-1] < recall:
         return 0
     else:
-        enough = 1.0 - 0.75 * (1.0 - recall)  # a sample errs
-        size = next((size for found, size in zip(ladder, LADDER, strict=True) if found >= enough), LADDER[-1])
+        least = enough(recall)
+        size = next((size for found, size in zip(ladder, LADDER, strict=True) if found >= least), LADDER[-1])
     size = max(size, next(least for found, least in _LEAST if recall <= found))
     return max(int(size / np.sqrt(max(share, LEAST_SHARE))), 2 * k)
 

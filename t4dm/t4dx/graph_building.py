@@ -15,18 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from t4dm.t4dx import graph_files
-from t4dm.t4dx.ann import Builder, Graph, Places, Scores, Space
+from t4dm.t4dx.ann import Backend, Builder, Graph, Places, Scores, Space
 from t4dm.t4dx.ann_placed import Placed, after_merge, unpack
+from t4dm.t4dx.costs import RECALL, enough
 from t4dm.t4dx.graph_audit import unreached
 from t4dm.t4dx.graph_files import Foot, packed
 from t4dm.t4dx.graph_shelf import Key, Shelf, vectors_crc
 from t4dm.t4dx.ladders import LADDER, ladder_of
 from t4dm.t4dx.segment import Segment
-from t4dm.t4dx.types import Float32s
+from t4dm.t4dx.shortening import KEPT, NARROWEST, basis_of
+from t4dm.t4dx.types import Collection, Float32s
 
 STEP: Final = 512
 """Vectors added between two looks at whether to give up: about a second at 1M x 1024."""
 SAMPLE: Final = 1024
+LEARNT: Final = 8192
+"""Vectors from which the directions of shortened points are learnt, about."""
 DEAD: Final = 0.2
 """The share of nodes without a row above which a graph is built anew."""
 LONELY: Final = 0.01
@@ -48,6 +52,32 @@ class _Bounds(NamedTuple):
     lows: Scores
     highs: Scores
     sample: NDArray[np.float32]
+
+
+class _Made(NamedTuple):
+    """A graph as built: who holds it, where its nodes lie, and the place of each."""
+
+    builder: Builder
+    space: Space
+    places: NDArray[np.int32]
+
+    @property
+    def is_own(self) -> bool:
+        """Whether node i holds place i."""
+        return np.array_equal(self.places, np.arange(len(self.places)))
+
+
+class _Audit(NamedTuple):
+    """The places that no query reaches, and what walks find; nothing is measured where many are out of
+    reach.
+    """
+
+    lonely: Places
+    ladder: tuple[float, ...]
+
+    def is_good(self, space: Space) -> bool:
+        """Whether shortened points do; whole ones always do, there is nothing better."""
+        return space.basis is None or self.ladder[-1] >= enough(RECALL)
 
 
 @final
@@ -111,30 +141,18 @@ class Nursery:
         if backend is None:
             raise ImportError("the library of graphs cannot be imported; see the warning")
         made = None if inherited is None else self._extend(inherited, vectors, pulse)
-        if made is None:
-            space = Space(row.metric, row.dim)
-            bounds = extent(vectors, space, pulse)
-            builder = backend.start(
-                space, lows=bounds.lows, highs=bounds.highs, sample=bounds.sample, threads=self._threads
-            )
-            _add(builder, space, vectors, 0, pulse)
-            made = builder, space, np.arange(len(vectors), dtype=np.int32)
-            self.built += 1
-        else:
+        found = None if made is None else _audited(made, vectors, row.metric, pulse)
+        if made is not None and found is not None and found.is_good(made.space):
             self.extended += 1
-        builder, space, places = made
-        lonely = _lonely(builder, places)
-        if len(lonely) > USELESS * len(vectors):
-            self.failures[key] = f"{len(lonely)} of {len(vectors)} vectors are out of its reach"
+        else:
+            made, found = self._anew(backend, vectors, row, pulse)
+            self.built += 1
+        if len(found.lonely) > USELESS * len(vectors):
+            self.failures[key] = f"{len(found.lonely)} of {len(vectors)} vectors are out of its reach"
             return
-        own = np.array_equal(places, np.arange(len(places)))
-        pulse()
-        finished = (
-            builder.graph() if own else Placed(builder.graph(), places, rows=len(vectors), unreached=lonely)
-        )
-        ladder = ladder_of(finished, vectors, row.metric, pulse=pulse)
 
         def foot(structure: int, size: int, sums: bytes) -> Foot:
+            basis = made.space.basis
             return Foot(
                 segment=key[0],
                 collection=code,
@@ -142,25 +160,46 @@ class Nursery:
                 metric=row.metric,
                 vectors=vectors_crc(segment, code),
                 rows=len(vectors),
-                nodes=builder.nodes,
+                nodes=made.builder.nodes,
                 backend=backend.name,
                 version=backend.version,
                 structure=structure,
                 size=size,
                 sums=sums,
-                ladder=[[size, share] for size, share in zip(LADDER, ladder, strict=True)],
-                unreached=packed(lonely),
-                places=b"" if own else packed(places),
+                ladder=[[size, share] for size, share in zip(LADDER, found.ladder, strict=True)],
+                basis=b"" if basis is None else basis.tobytes(),
+                unreached=packed(found.lonely),
+                places=b"" if made.is_own else packed(made.places),
                 seconds=time.perf_counter() - started,
             )
 
-        graph_files.write(shelf.fs, shelf.folder, number, builder, foot, pulse=pulse)
+        graph_files.write(shelf.fs, shelf.folder, number, made.builder, foot, pulse=pulse)
         shelf.replace(segment, code)
         self._inherited.discard(key)
 
-    def _extend(
-        self, graph: Graph, vectors: Float32s, pulse: Callable[[], None]
-    ) -> tuple[Builder, Space, NDArray[np.int32]] | None:
+    def _anew(
+        self, backend: Backend, vectors: Float32s, row: Collection, pulse: Callable[[], None]
+    ) -> tuple[_Made, _Audit]:
+        """A graph of shortened points where those are enough, else of whole ones."""
+        whole = Space(row.metric, row.dim)
+        spaces = [whole]
+        if backend.shortens and row.dim >= NARROWEST:
+            sample = vectors[:: max(1, len(vectors) // LEARNT)]
+            spaces.insert(0, whole._replace(basis=basis_of(whole.points(sample), KEPT)))
+        for space in spaces:
+            pulse()
+            bounds = extent(vectors, space, pulse)
+            builder = backend.start(
+                space, lows=bounds.lows, highs=bounds.highs, sample=bounds.sample, threads=self._threads
+            )
+            _add(builder, space, vectors, 0, pulse)
+            made = _Made(builder, space, np.arange(len(vectors), dtype=np.int32))
+            found = _audited(made, vectors, row.metric, pulse)
+            if found.is_good(space):
+                break
+        return made, found
+
+    def _extend(self, graph: Graph, vectors: Float32s, pulse: Callable[[], None]) -> _Made | None:
         """A graph with the vectors that it lacks; None where it should be built anew."""
         inner, places = unpack(graph)
         held = self._shelf.checked(inner)
@@ -177,12 +216,12 @@ class Nursery:
         places = np.concatenate((places, np.arange(graph.rows, len(vectors), dtype=np.int32)))
         if len(fresh) and len(_lonely(builder, places)) > LONELY * len(vectors):
             return None
-        return builder, space, places
+        return _Made(builder, space, places)
 
 
 def extent(vectors: Float32s, space: Space, pulse: Callable[[], None]) -> _Bounds:
     """Where vectors lie in a space."""
-    lows = np.full(space.dim, np.inf, np.float32)
+    lows = np.full(space.width, np.inf, np.float32)
     highs = -lows
     for chunk in _chunks(vectors, 0, pulse):
         points = space.points(chunk)
@@ -200,6 +239,17 @@ def _chunks(vectors: Float32s, first: int, pulse: Callable[[], None]) -> Iterato
     for start in range(first, len(vectors), STEP):
         pulse()
         yield vectors[start : start + STEP]
+
+
+def _audited(made: _Made, vectors: Float32s, metric: str, pulse: Callable[[], None]) -> _Audit:
+    lonely = _lonely(made.builder, made.places)
+    if len(lonely) > USELESS * len(vectors):
+        return _Audit(lonely, (0.0,) * len(LADDER))
+    pulse()
+    graph = made.builder.graph()
+    if not made.is_own:
+        graph = Placed(graph, made.places, rows=len(vectors), unreached=lonely)
+    return _Audit(lonely, ladder_of(graph, vectors, metric, pulse=pulse))
 
 
 def _lonely(builder: Builder, places: NDArray[np.int32]) -> Places:

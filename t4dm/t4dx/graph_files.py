@@ -23,7 +23,7 @@ from t4dm.t4dx.ann import Bitmap, Builder, Places, Space
 from t4dm.t4dx.fs import FileSystem, LogFile
 
 FOLDER: Final = "graphs"
-FORMAT: Final = 2
+FORMAT: Final = 3
 BLOCK: Final = 1 << 18
 """Bytes that one checksum covers."""
 _MAGIC: Final = b"T4DXGRPH"
@@ -44,6 +44,7 @@ class Foot:
         structure: bytes from the front that must be right before a library sees any.
         size: bytes of the library. sums: CRC32s of their blocks, uint32.
         ladder: what walks of some sizes find, [size, share] each.
+        basis: of the space, float32 [dim, d]; empty where nodes are whole points.
         unreached: places, int32. places: of each node, int32; empty where node i holds place i.
         seconds: that the build took.
     """
@@ -61,6 +62,7 @@ class Foot:
     size: int
     sums: bytes
     ladder: list[list[float]]
+    basis: bytes
     unreached: bytes
     places: bytes
     seconds: float
@@ -68,8 +70,9 @@ class Foot:
 
     @property
     def space(self) -> Space:
-        """Where its nodes lie."""
-        return Space(self.metric, self.dim)
+        """Where its nodes lie; raises ValueError for a basis of another space."""
+        basis = np.frombuffer(self.basis, np.float32).reshape(self.dim, -1) if self.basis else None
+        return Space(self.metric, self.dim, basis)
 
 
 def path_of(folder: str, segment: int, collection: int, backend: str) -> str:

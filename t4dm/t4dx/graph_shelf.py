@@ -180,6 +180,7 @@ class Shelf:
             or (foot.dim, foot.metric) != (row.dim, row.metric)
             or foot.vectors != vectors_crc(segment, code)
             or not 0 < foot.rows <= count
+            or len(foot.basis) % (4 * foot.dim)
             or not backend.reads(foot.version)
             or not graph_files.intact(found.data, foot, first=0, last=foot.structure)
         ):

@@ -40,12 +40,14 @@ def ladder_of(
     held, space = vectors[: graph.rows], Space(metric, vectors.shape[1])
     places = np.linspace(0, graph.rows - 1, min(_SAMPLE, graph.rows)).astype(np.int64)
     asked = _moved(space, held, places, pulse)
-    least, truth = _nearest(space, held, asked, pulse)
+    truth = _nearest(space, held, asked, pulse)
+    least = [_exact(space, held, query, best).min() for query, best in zip(asked, truth, strict=True)]
+    rough = graph.width < space.dim
     lonely = [best[np.isin(best, graph.unreached)] for best in truth]
     shares: list[float] = []
     for size in LADDER:
         pulse()
-        got = graph.search(asked, _WANTED, ef=size)[1]
+        got = graph.search(asked, size if rough else _WANTED, ef=size)[1]
         found = [
             _count(space, held, query, np.union1d(line[line >= 0], other), edge) / len(best)
             for query, line, other, edge, best in zip(asked, got, lonely, least, truth, strict=True)
@@ -71,10 +73,8 @@ def _moved(space: Space, vectors: Float32s, places: Places, pulse: Callable[[], 
     return (own + steps).astype(np.float32)
 
 
-def _nearest(
-    space: Space, vectors: Float32s, asked: Float32s, pulse: Callable[[], None]
-) -> tuple[NDArray[np.float64], Places]:
-    """For each query the score of the last of the nearest, and their places."""
+def _nearest(space: Space, vectors: Float32s, asked: Float32s, pulse: Callable[[], None]) -> Places:
+    """For each query the places of the nearest."""
     scores = np.zeros((len(asked), 0), np.float32)
     places = np.zeros((len(asked), 0), np.int64)
     for start, points in _chunks(space, vectors, pulse):
@@ -84,13 +84,22 @@ def _nearest(
         best = np.argsort(-scores, axis=1, kind="stable")[:, :_TRUTH]
         scores = np.take_along_axis(scores, best, axis=1)
         places = np.take_along_axis(places, best, axis=1)
-    return scores[:, -1].astype(np.float64), places
+    return places
 
 
 def _count(space: Space, vectors: Float32s, query: Float32s, places: Places, least: float) -> int:
     """How many of these places are among the nearest, by their score."""
-    scores = _scores(space, query[None], space.points(vectors[places]))[0]
+    scores = _exact(space, vectors, query, places)
     return min(_TRUTH, len(vectors), int((scores >= least - _TIE * max(1.0, abs(least))).sum()))
+
+
+def _exact(space: Space, vectors: Float32s, query: Float32s, places: Places) -> NDArray[np.float64]:
+    """The scores of a query with the vectors at some places, without the rounding that tells equals apart."""
+    points, asked = space.points(vectors[places]).astype(np.float64), query.astype(np.float64)
+    if space.inner:
+        return np.asarray(points @ asked)
+    found: NDArray[np.float64] = -np.square(points - asked).sum(axis=1)
+    return found
 
 
 def _scores(space: Space, asked: Float32s, points: Float32s) -> Scores:

@@ -185,7 +185,8 @@ def _look(sight: _Sight) -> dict[str, Any]:
     if not ef:
         return {**_scan(sight, column), "share": share, "longest_walk": ladder[-1]}
     loose = len(reach.loose)
-    choice = _choice(sight, _task(sight, column)._replace(graphed=reach.size, loose=loose, ef=ef))
+    task = _task(sight, column)._replace(graphed=reach.size, loose=loose, ef=ef, width=graph.width)
+    choice = _choice(sight, task)
     if choice.path != "graph":
         return _scan(sight, column, choice)
     walked = by_graph(part, column, graph, reach, sight.query, sight.asked, sight.best, ef=ef)

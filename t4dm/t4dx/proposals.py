@@ -114,7 +114,8 @@ def by_graph(
     """
     wanted = max(_FIRST, 2 * best.k)
     points = query.raw if query.metric == "l2" else query.fast
-    got = graph.search(points[asked], wanted, ef=max(ef, wanted), allowed=reach.allowed)[1]
+    compared = max(ef, wanted) if graph.width < query.dim else wanted
+    got = graph.search(points[asked], compared, ef=max(ef, wanted), allowed=reach.allowed)[1]
     also = reach.loose if len(reach.loose) <= FEW else reach.loose[:0]
     enough, short, scored = min(wanted, reach.size), list[int](), 0
     for place, found in zip(asked, got, strict=True):
@@ -125,10 +126,7 @@ def by_graph(
             continue
         inside = np.concatenate((inside, also)) if len(also) else inside
         chosen = part.other(column.rows[inside], inside)
-        if len(inside) <= 2 * FEW:
-            score_few(chosen, query, place, best)
-        else:
-            score(chosen, query, [place], best)
+        score_few(chosen, query, place, best)
         scored += len(inside)
     return Walked(scored, short)
 
