@@ -108,13 +108,28 @@ def codes_seconds(costs: Costs, task: Task, rows: int) -> float:
 
 
 def _graph_seconds(costs: Costs, task: Task) -> float:
-    walk = costs.enter + costs.walk * task.ef * task.width
-    if task.width < task.dim:  # all that the walk keeps is compared again
-        walk += costs.gather * task.ef * task.dim
+    walk = costs.enter + walk_seconds(costs, task.ef, task.width, task.dim)
     loose = exact_seconds(costs, task, task.loose)
     if task.bits:
         loose = min(loose, codes_seconds(costs, task, task.loose))
     return task.queries * walk + (loose if task.loose else 0.0)
+
+
+def walk_seconds(costs: Costs, ef: int, width: int, dim: int) -> float:
+    """A walk over nodes of so many numbers; what a rough one keeps is compared again."""
+    again = costs.gather * ef * dim if width < dim else 0.0
+    return costs.walk * ef * width + again
+
+
+def is_worth_shortening(ladder: tuple[float, ...], width: int, dim: int) -> bool:
+    """Whether walks over shortened points find enough within twice the time of the shortest that whole points
+    can do with.
+    """
+    sizes = [size for found, size in zip(ladder, LADDER, strict=True) if found >= enough(RECALL)]
+    least = next(size for found, size in _LEAST if found >= RECALL)
+    usual = Costs()
+    limit = 2.0 * walk_seconds(usual, least, dim, dim)
+    return bool(sizes) and walk_seconds(usual, sizes[0], width, dim) <= limit
 
 
 def sureness(recall: float) -> float:

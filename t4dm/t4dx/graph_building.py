@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from t4dm.t4dx import graph_files
 from t4dm.t4dx.ann import Backend, Builder, Graph, Places, Scores, Space
 from t4dm.t4dx.ann_placed import Placed, after_merge, unpack
-from t4dm.t4dx.costs import RECALL, enough
+from t4dm.t4dx.costs import is_worth_shortening
 from t4dm.t4dx.graph_audit import unreached
 from t4dm.t4dx.graph_files import Foot, packed
 from t4dm.t4dx.graph_shelf import Key, Shelf, vectors_crc
@@ -77,7 +77,7 @@ class _Audit(NamedTuple):
 
     def is_good(self, space: Space) -> bool:
         """Whether shortened points do; whole ones always do, there is nothing better."""
-        return space.basis is None or self.ladder[-1] >= enough(RECALL)
+        return space.basis is None or is_worth_shortening(self.ladder, space.width, space.dim)
 
 
 @final

@@ -8,11 +8,20 @@ import numpy as np
 import pytest
 
 from t4dm.t4dx.ann import Exact
-from t4dm.t4dx.costs import Costs, Task, choose, measured, sureness, walk_size
+from t4dm.t4dx.costs import (
+    Costs,
+    Task,
+    choose,
+    is_worth_shortening,
+    measured,
+    sureness,
+    walk_seconds,
+    walk_size,
+)
 from t4dm.t4dx.ladders import LADDER, ladder_of
 
 TABLE = Costs()
-HUNDRED = Task(matches=100_000, places=100_000, dim=1024, queries=1, bits=1024, uncoded=0)
+HUNDRED = Task(matches=100_000, places=100_000, dim=1024, queries=1, bits=1024, uncoded=0, width=1024)
 
 
 def path(table: Costs = TABLE, *, recall: float = 0.99, **changes: int) -> str:
@@ -67,6 +76,18 @@ def test_a_walk_is_as_long_as_recall_and_filter_ask() -> None:
     assert walk_size((0.5, *[0.91] * 8), 0.9, 1.0, 10) == 512
     assert walk_size((0.5, *[0.91] * 8), 0.95, 1.0, 10) == 0  # no walk finds as much
     assert [walk_size(None, recall, 1.0, 10) for recall in (0.9, 0.99, 0.9999)] == [32, 192, 512]
+
+
+def test_shortened_points_must_do_within_twice_the_shortest_walk_through_whole_ones() -> None:
+    """Seconds by Costs(): a walk of ef e costs e * 4e-9 * D whole, e * (4e-9 * d + 0.27e-9 * D) shortened."""
+    ladders = {
+        size: tuple(1.0 if step >= size else 0.9 for step in LADDER) for size in (96, 192, 256, 384, 512)
+    }
+    assert walk_seconds(Costs(), 100, 64, 1024) == pytest.approx(100 * (4e-9 * 64 + 0.27e-9 * 1024))
+    assert walk_seconds(Costs(), 100, 1024, 1024) == pytest.approx(100 * 4e-9 * 1024)
+    assert [is_worth_shortening(ladders[size], 64, 1024) for size in (96, 384, 512)] == [True, True, True]
+    assert [is_worth_shortening(ladders[size], 64, 192) for size in (96, 256, 384)] == [True, True, False]
+    assert not is_worth_shortening((0.99,) * len(LADDER), 64, 1024)  # a sample errs: that may be less
 
 
 def test_a_graph_that_finds_all_needs_the_shortest_walk() -> None:

@@ -535,6 +535,6 @@ def test_the_foot_of_a_file_says_what_it_is() -> None:
     stored(disk).close()
     foot = files.read_foot(disk.map_bytes(f"store/graphs/{graph_files(disk)[0]}"))
     assert (foot.collection, foot.dim, foot.metric, foot.rows, foot.nodes) == (0, DIM, "cosine", 300, 300)
-    assert (foot.backend, foot.places, foot.format) == ("faiss", b"", 2)
+    assert (foot.backend, foot.places, foot.format) == ("faiss", b"", 3)
     assert [size for size, _ in foot.ladder] == list(LADDER)
     assert foot.size - foot.structure == 300 * DIM  # one byte a coordinate

@@ -207,7 +207,7 @@ class Lost:
     """A graph whose walks lose their way: they bring back too few, dead ends, and what was not allowed."""
 
     def __init__(self, vectors: Vectors, metric: str, *, answer: Callable[[int, int], list[int]]) -> None:
-        self.rows, self.unreached = len(vectors), np.zeros(0, np.int64)
+        (self.rows, self.width), self.unreached = vectors.shape, np.zeros(0, np.int64)
         self.ladder = (1.0,) * 9
         self._answer = answer
 

@@ -141,7 +141,7 @@ class Told:
     """A graph that reaches all of its places and answers what it is told to, whatever may pass."""
 
     def __init__(self, answers: list[list[int]], rows: int, unreached: Any = ()) -> None:
-        self.answers, self.rows, self.ladder = answers, rows, None
+        self.answers, self.rows, self.width, self.ladder = answers, rows, 1 << 20, None
         self.unreached = np.array(unreached, np.int64)
         self.seen: dict[str, Any] = {}
 
