@@ -96,6 +96,7 @@ def _graph_line(
         "vectors": count,
         "rows": 0 if graph is None else graph.rows,
         "unreached": 0 if graph is None else len(graph.unreached),
+        "width": 0 if graph is None else graph.width,
         "bytes": 0 if file is None else file.data.nbytes,
         "seconds": 0.0 if file is None else file.foot.seconds,
     }
