@@ -40,8 +40,12 @@ class RunResult(NamedTuple):
     """The last value of everything logged."""
 
 
-def train(cfg: DictConfig) -> RunResult:
+def train(cfg: DictConfig, *, own_process: bool = False) -> RunResult:
     """Train as the config says and write the whole run folder.
+
+    Args:
+        cfg: composed.
+        own_process: whether the process is there for this alone, and may keep the memory that it frees.
 
     Raises:
         T4DMError: a user's mistake; nothing written before is lost.
@@ -52,7 +56,7 @@ def train(cfg: DictConfig) -> RunResult:
         c, typed = resumed(Path(parent), typed, output=c["paths"]["output"])
     check(cfg, whole=True)
     assembly.one_device(c)
-    if c.get("keep_freed_memory", True) and c["trainer"].get("accelerator") == "cpu":
+    if own_process and c.get("keep_freed_memory", True) and c["trainer"].get("accelerator") == "cpu":
         keep_freed_memory()
     other = c.get("init_from") if parent is None else None  # a run that goes on has begun
     start = beginning(Path(other)) if other else None
@@ -128,7 +132,7 @@ def _end_mirrors() -> None:
 
 def objective(cfg: DictConfig) -> float | None:
     """Train, and tell a sweeper the metric that `cfg.objective` names."""
-    result = train(cfg)
+    result = train(cfg, own_process=True)
     return result.metrics.get(cfg.objective)
 
 
