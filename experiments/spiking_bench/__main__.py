@@ -22,6 +22,7 @@ from experiments.bench import measure, source
 from experiments.bench.source import ROOT
 from experiments.spiking_bench import neurons, report, scans, sizes, stacks, stages
 from experiments.spiking_bench.timing import Setting
+from t4dm.training.heap import keep_freed_memory
 
 GROUPS: Final = {
     "lif": neurons.lif,
@@ -157,6 +158,8 @@ def child(step: Step, options: argparse.Namespace) -> int:
     torch.set_num_threads(step.threads)
     options.work.mkdir(parents=True, exist_ok=True)
     setting = Setting(step.device, step.threads, options.rounds, options.calls, options.budget)
+    if step.group == "kept_memory":
+        keep_freed_memory()
     others, before = measure.Others(), measure.calibrate(options.work, seconds=options.budget)
     found = GROUPS[step.group](setting, sizes.NAMED[options.sizes][step.device])
     stored = {

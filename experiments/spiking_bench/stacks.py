@@ -19,7 +19,6 @@ from t4dm.spiking.block import CorticalBlock
 from t4dm.spiking.context import PLAIN
 from t4dm.spiking.lif import LIFParams, lif_scan
 from t4dm.spiking.stack import CorticalStack
-from t4dm.training.heap import keep_freed_memory
 
 
 def block(setting: Setting, sizes: Sizes) -> Result:
@@ -135,10 +134,9 @@ def curve(setting: Setting, sizes: Sizes) -> Result:
 
 
 def kept_memory(setting: Setting, sizes: Sizes) -> Result:
-    """The same of the stack alone, in a process that keeps the memory that it frees, as `t4dm train` does: a
+    """The same of the stack alone, for a process that keeps the memory that it frees, as `t4dm train` does: a
     window of 8,192 tokens leaves 4 GB, and without that each call gets them anew, page by page.
     """
-    keep_freed_memory()
     width, blocks = sizes.curve
     whole = {"stack": _curves(width, blocks, setting.device)["stack"]}
     return _against_t(whole, "kept_memory", setting, sizes)

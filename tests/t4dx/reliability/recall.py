@@ -83,7 +83,7 @@ def ways(rows: int) -> dict[str, Costs]:
     return {
         "usual": Costs(small=small),
         "codes": Costs(small=small, scan=1.0, gather=1.0, walk=1.0, enter=1.0, encode=0.0),
-        "graph": Costs(small=small, scan=1.0, gather=1.0, signs=1.0, probe=1.0, walk=0.0, enter=0.0),
+        "graph": Costs(small=small, scan=1.0, gather=1.0, signs=1.0, probe=1e9, walk=0.0, enter=0.0),
     }
 
 
