@@ -214,13 +214,16 @@ def test_reopening_ends_with_the_first_answer(bench: ModuleType, setting: Any) -
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="the kernel does not tell")
-def test_anonymous_memory_grows_by_what_is_held(bench: ModuleType) -> None:
-    from experiments.storage_bench import anonymous
-
-    before = anonymous.anonymous()
-    held = np.ones(8_000_000)
-    assert 60e6 < anonymous.anonymous() - before < 70e6
-    assert held.sum() == 8e6
+def test_anonymous_memory_grows_by_what_is_held() -> None:
+    """In a process of its own: what others have freed may serve this one."""
+    script = (
+        "import numpy as np; from experiments.storage_bench.anonymous import anonymous; "
+        "before = anonymous(); held = np.ones(8_000_000); print(anonymous() - before)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    assert 60e6 < float(done.stdout) < 70e6
 
 
 @pytest.mark.skipif(not Path("/proc/self/smaps_rollup").exists(), reason="the kernel does not tell")
